@@ -1,0 +1,60 @@
+# Every target installs first what it needs, into .venv/ of this checkout, and nothing else on the machine.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+OTHER_CONFIG ?=
+
+.PHONY: help install run test lint types docs-check bench clean
+
+help:
+	@echo "make run         evaluate the bundled sample on the bundled recordings (no account, no network)"
+	@echo "make test        run the test suite"
+	@echo "make install     install mmlu-pipe into $(VENV)/"
+	@echo "make lint        ruff and the import floors"
+	@echo "make types       mypy --strict"
+	@echo "make docs-check  links, options, hooks and errors of the documentation"
+	@echo "make bench       print the measurements quoted in the documentation"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mmlu-pipe needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of dependencies: a target waits for the set it needs and for no other.
+$(VENV)/installed-core: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/installed-core
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/installed-test $(VENV)/installed-core
+
+install: $(VENV)/installed-core
+
+run: $(VENV)/installed-core
+	$(BIN)/mmlu-pipe run $(ARGS)
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+docs-check: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m docs $(ARGS)
+
+bench: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,195 @@
+"""The declaration of a component: one typed function from which everything else derives.
+
+The in-process call, the command line `python -m mmlu_pipe.components.<name> --port value …` and what a cloud
+backend renders all read the same `Component`, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Never
+
+from mmlu_pipe.errors import ConfigError, MmluPipeError, RunCancelled
+
+__all__ = ["Component", "Input", "Output", "Port", "component"]
+
+PortType = Literal["uri_file", "uri_folder", "string", "integer", "number", "boolean"]
+_SCALARS: dict[type, PortType] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+@dataclass(frozen=True)
+class Input:
+    """Annotation of an input: `Annotated[Path, Input("what it is")]`; `folder` for a folder of files."""
+
+    description: str
+    folder: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """Annotation of an output file; `file_name` is used where the given path is a folder."""
+
+    description: str
+    file_name: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a component, derived from a parameter of its function."""
+
+    name: str
+    type: PortType
+    direction: Literal["input", "output"]
+    description: str
+    optional: bool
+    default: str | int | float | bool | None
+    file_name: str | None = None
+
+    def parse(self, text: str) -> Path | str | int | float | bool:
+        """The typed value of one command line argument.
+
+        Raises:
+            ConfigError: the text does not fit the port's type.
+        """
+        try:
+            match self.type:
+                case "uri_file" | "uri_folder":
+                    return Path(text)
+                case "integer":
+                    return int(text)
+                case "number":
+                    return float(text)
+                case "boolean":
+                    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+                case "string":
+                    return text
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"--{self.name}: {text!r} is no {self.type}", key=self.name) from error
+
+
+@dataclass(frozen=True)
+class Component:
+    """A declared component; calling it calls its function with checked ports."""
+
+    name: str
+    display_name: str
+    description: str
+    deterministic: bool
+    ports: tuple[Port, ...]
+    function: Callable[..., None]
+
+    @property
+    def module(self) -> str:
+        """The module that `python -m` runs."""
+        return self.function.__module__
+
+    def __call__(self, **values: Any) -> None:
+        """Run in this process.
+
+        Raises:
+            ConfigError: an unknown port, or a required one without a value.
+        """
+        known = {port.name: port for port in self.ports}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{self.name} has no port {name!r}; it has {', '.join(known)}", key=name)
+        for port in self.ports:
+            if values.get(port.name) is None and not port.optional and port.default is None:
+                raise ConfigError(f"{self.name} needs --{port.name}: {port.description}", key=port.name)
+        given = {name: self._placed(known[name], value) for name, value in values.items() if value is not None}
+        self.function(**given)
+
+    def arguments(self, values: Mapping[str, Any]) -> list[str]:
+        """The command line arguments that hand over `values`, in port order."""
+        found: list[str] = []
+        for port in self.ports:
+            value = values.get(port.name)
+            if value is not None:
+                found += [f"--{port.name}", str(value).lower() if isinstance(value, bool) else str(value)]
+        return found
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run from a command line and return the exit code; expected failures print one message."""
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            self(**self._parse(argv))
+        except MmluPipeError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return error.exit_code
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        return 0
+
+    def _parse(self, argv: Sequence[str] | None) -> dict[str, Any]:
+        parser = _Parser(prog=f"python -m {self.module}", description=self.description, allow_abbrev=False)
+        for port in self.ports:
+            needed = not port.optional and port.default is None
+            default = "" if port.default is None else f" (default: {port.default})"
+            parser.add_argument(
+                f"--{port.name}",
+                required=needed,
+                metavar=port.type,
+                help=(port.description + default).replace("%", "%%"),
+            )
+        texts = vars(parser.parse_args(argv))
+        return {port.name: port.parse(texts[port.name]) for port in self.ports if texts[port.name] is not None}
+
+    @staticmethod
+    def _placed(port: Port, value: Any) -> Any:
+        """An output path that is a folder gets the port's fixed file name inside it."""
+        if port.file_name is not None and isinstance(value, Path) and value.is_dir():
+            return value / port.file_name
+        return value
+
+
+def component(*, name: str, display_name: str, deterministic: bool) -> Callable[[Callable[..., None]], Component]:
+    """Declare a component from a function with annotated keyword-only parameters.
+
+    Raises:
+        TypeError: a parameter has no usable annotation.
+    """
+
+    def declare(function: Callable[..., None]) -> Component:
+        hints = typing.get_type_hints(function, include_extras=True)
+        ports = tuple(
+            _port(parameter, hints[parameter.name]) for parameter in inspect.signature(function).parameters.values()
+        )
+        description = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        return Component(name, display_name, description, deterministic, ports, function)
+
+    return declare
+
+
+def _port(parameter: inspect.Parameter, hint: Any) -> Port:
+    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        raise TypeError(f"port {parameter.name!r} must be keyword-only")
+    if typing.get_origin(hint) is not Annotated:
+        raise TypeError(f"port {parameter.name!r} needs Annotated[type, Input(…) or Output(…)]")
+    base, marker = typing.get_args(hint)[:2]
+    optional = type(None) in typing.get_args(base)
+    if optional:
+        (base,) = (member for member in typing.get_args(base) if member is not types.NoneType)
+    default = None if parameter.default is inspect.Parameter.empty else parameter.default
+    if isinstance(marker, Output):
+        return Port(parameter.name, "uri_file", "output", marker.description, optional, None, marker.file_name)
+    if not isinstance(marker, Input):
+        raise TypeError(f"port {parameter.name!r} needs Annotated[type, Input(…) or Output(…)]")
+    kind: PortType = ("uri_folder" if marker.folder else "uri_file") if base is Path else _SCALARS[base]
+    return Port(parameter.name, kind, "input", marker.description, optional, default)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Never:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _terminate(signal_number: int, _frame: types.FrameType | None) -> Never:
+    raise RunCancelled("stopped by SIGTERM", signal_number=signal_number)

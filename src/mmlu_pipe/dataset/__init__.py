@@ -1,0 +1,1 @@
+"""Datasets: checked lines, named files, and MMLU from where it is published."""

@@ -1,0 +1,1 @@
+"""Runs a program over every line: bounded workers, input order, error budget, progress."""

@@ -1,0 +1,150 @@
+"""JSON Lines: UTF-8 with or without a byte-order mark in, UTF-8 with line feeds out, on every platform."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from mmlu_pipe.errors import DatasetError
+from mmlu_pipe.records import JsonObject
+
+__all__ = [
+    "MAX_LISTED",
+    "JsonlWriter",
+    "dump_line",
+    "list_problems",
+    "parse_object",
+    "raw_lines",
+    "read_objects",
+]
+
+MAX_LISTED = 50
+"""Bad lines listed in one message; the rest are counted."""
+
+_WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (1-based line number, bytes) of every line that is not blank.
+
+    Raises:
+        DatasetError: the file is missing, is a folder, or is UTF-16/32.
+    """
+    try:
+        handle = path.open("rb")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); check the name", path=path) from error
+    with handle:
+        for number, raw in enumerate(handle, start=1):
+            if number == 1:
+                if raw.startswith(_WIDE_MARKS):
+                    raise DatasetError(f"{path}: is UTF-16 or UTF-32; save it as UTF-8", path=path, line_number=1)
+                raw = raw.removeprefix(codecs.BOM_UTF8)
+            if raw.strip():
+                yield number, raw
+
+
+def parse_object(raw: bytes | str) -> JsonObject:
+    """Parse one line as a JSON object.
+
+    Raises:
+        ValueError: saying what is wrong with the line (encoding, syntax, NaN, not an object).
+    """
+    try:
+        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON ({error.msg}, column {error.colno})") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"is a JSON {_json_type(value)}, not an object")
+    return value
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, JsonObject]]:
+    """Yield (line number, object) of every line; stop at the first bad one.
+
+    Raises:
+        DatasetError: naming file and line number.
+    """
+    for number, raw in raw_lines(path):
+        try:
+            yield number, parse_object(raw)
+        except ValueError as error:
+            raise DatasetError(f"{path}:{number}: {error}", path=path, line_number=number) from error
+
+
+def list_problems(path: Path, problems: Iterable[tuple[int, str]]) -> None:
+    """Raise one error that lists every problem, if there is one.
+
+    Raises:
+        DatasetError: with a line per problem, the first `MAX_LISTED` of them.
+    """
+    found = list(problems)
+    if not found:
+        return
+    listed = [f"  line {number}: {problem}" for number, problem in found[:MAX_LISTED]]
+    if len(found) > MAX_LISTED:
+        listed.append(f"  … and {len(found) - MAX_LISTED} more")
+    noun = "line" if len({number for number, _ in found}) == 1 else "lines"
+    raise DatasetError(
+        f"{path}: {len({number for number, _ in found})} bad {noun}; mend or remove:\n" + "\n".join(listed),
+        path=path,
+        line_number=found[0][0],
+    )
+
+
+def dump_line(value: Any) -> bytes:
+    """One line with its line feed: keys in their order, non-ASCII kept, lone surrogates escaped."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(value).encode() + b"\n"
+
+
+class JsonlWriter:
+    """Writes objects as lines, each flushed, so that a killed process keeps all but the last."""
+
+    def __init__(self, path: Path, *, bom: bool = False) -> None:
+        self._handle = path.open("wb")
+        if bom:
+            self._handle.write(codecs.BOM_UTF8)
+
+    def write(self, value: Any) -> None:
+        """Append one line."""
+        self._handle.write(dump_line(value))
+        self._handle.flush()
+
+    def close(self) -> None:
+        """Close the file; more than once is fine."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"holds {name}, which is not JSON")
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, list):
+        return "array"
+    return "string" if isinstance(value, str) else "number"

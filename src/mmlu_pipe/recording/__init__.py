@@ -1,0 +1,1 @@
+"""Recorded model calls: what a request means, cassettes, scrubbing, and the transport that uses them."""
