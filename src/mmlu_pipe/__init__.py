@@ -1,3 +1,59 @@
-"""Evaluate chat models on MMLU with guidance programs."""
+"""Evaluate chat models on MMLU with guidance programs: locally, on recordings, and on Azure OpenAI.
+
+Names are loaded when they are first used, so that `import mmlu_pipe` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmlu_pipe.api import create_dataset, run, score, start
+    from mmlu_pipe.backends.base import Backend, Run
+    from mmlu_pipe.config import RunConfig
+    from mmlu_pipe.errors import MmluPipeError
+    from mmlu_pipe.plugins import hookimpl
+    from mmlu_pipe.records import Call, Endpoint, Interval, LineAnswer, LineError, Score, SubScore
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "mmlu_pipe.api": ("create_dataset", "run", "score", "start"),
+    "mmlu_pipe.backends.base": ("Backend", "Run"),
+    "mmlu_pipe.config": ("RunConfig",),
+    "mmlu_pipe.errors": ("MmluPipeError",),
+    "mmlu_pipe.plugins": ("hookimpl",),
+    "mmlu_pipe.records": ("Call", "Endpoint", "Interval", "LineAnswer", "LineError", "Score", "SubScore"),
+}
+
+__all__ = [
+    "Backend",
+    "Call",
+    "Endpoint",
+    "Interval",
+    "LineAnswer",
+    "LineError",
+    "MmluPipeError",
+    "Run",
+    "RunConfig",
+    "Score",
+    "SubScore",
+    "__version__",
+    "create_dataset",
+    "hookimpl",
+    "run",
+    "score",
+    "start",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'mmlu_pipe' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

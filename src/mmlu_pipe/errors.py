@@ -14,7 +14,7 @@
     ├─ RecordingError
     │  └─ CassetteMiss(nearest) · SecretInCassette(where)
     └─ BackendError
-       └─ BackendNotInstalled(extra)
+       └─ BackendNotInstalled(extra) · SubmissionBlocked(objections)
 
 These are expected failures: the command line prints their message without a traceback and ends with `exit_code`.
 """
@@ -46,6 +46,7 @@ __all__ = [
     "RunFolderError",
     "SecretInCassette",
     "SelectFailed",
+    "SubmissionBlocked",
     "Truncated",
 ]
 
@@ -265,3 +266,13 @@ class BackendNotInstalled(BackendError):
     def __init__(self, message: str, *, extra: str | None = None) -> None:
         super().__init__(message)
         self.extra = extra
+
+
+class SubmissionBlocked(BackendError):
+    """A plugin objects to the run; nothing was started."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, objections: Sequence[str]) -> None:
+        super().__init__(message)
+        self.objections = tuple(objections)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +60,7 @@ def parse_object(raw: bytes | str) -> JsonObject:
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg}, column {error.colno})") from error
     except RecursionError as error:
@@ -88,18 +89,18 @@ def list_problems(path: Path, problems: Iterable[tuple[int, str]]) -> None:
     Raises:
         DatasetError: with a line per problem, the first `MAX_LISTED` of them.
     """
-    found = list(problems)
+    listed: list[str] = []
+    first, found = 0, 0
+    for number, problem in problems:
+        first, found = first or number, found + 1
+        if found <= MAX_LISTED:
+            listed.append(f"  line {number}: {problem}")
     if not found:
         return
-    listed = [f"  line {number}: {problem}" for number, problem in found[:MAX_LISTED]]
-    if len(found) > MAX_LISTED:
-        listed.append(f"  … and {len(found) - MAX_LISTED} more")
-    noun = "line" if len({number for number, _ in found}) == 1 else "lines"
-    raise DatasetError(
-        f"{path}: {len({number for number, _ in found})} bad {noun}; mend or remove:\n" + "\n".join(listed),
-        path=path,
-        line_number=found[0][0],
-    )
+    if found > MAX_LISTED:
+        listed.append(f"  … and {found - MAX_LISTED} more")
+    noun = "problem" if found == 1 else "problems"
+    raise DatasetError(f"{path}: {found} {noun}; mend or remove:\n" + "\n".join(listed), path=path, line_number=first)
 
 
 def dump_line(value: Any) -> bytes:
@@ -138,6 +139,17 @@ class JsonlWriter:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"holds {name}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"holds {text}, which is too large a number")
+    return value
+
+
+# One decoder for all lines: json.loads with arguments builds one for each.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _json_type(value: object) -> str:

@@ -132,6 +132,11 @@ class SubScore:
     stderr: float | None
     ci95: Interval | None
 
+    @classmethod
+    def from_json(cls, value: JsonObject) -> SubScore:
+        """Read what `to_json` of a score wrote."""
+        return cls(**value | {"ci95": _interval(value["ci95"])})
+
 
 @dataclass(frozen=True)
 class Score:
@@ -173,3 +178,16 @@ class Score:
     def to_json(self) -> JsonObject:
         """The content of `score.json`."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: JsonObject) -> Score:
+        """Read the content of `score.json`."""
+        parts = {
+            name: {key: SubScore.from_json(part) for key, part in value[name].items()}
+            for name in ("by_subject", "by_category")
+        }
+        return cls(**value | parts | {"ci95": _interval(value["ci95"])})
+
+
+def _interval(value: JsonObject | None) -> Interval | None:
+    return None if value is None else Interval(**value)

@@ -24,6 +24,15 @@ __all__ = ["Component", "Input", "Output", "Port", "component"]
 PortType = Literal["uri_file", "uri_folder", "string", "integer", "number", "boolean"]
 _SCALARS: dict[type, PortType] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
+_PYTHON_TYPES: dict[PortType, type | tuple[type, ...]] = {
+    "uri_file": Path,
+    "uri_folder": Path,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+}
+
 
 @dataclass(frozen=True)
 class Input:
@@ -52,6 +61,21 @@ class Port:
     optional: bool
     default: str | int | float | bool | None
     file_name: str | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether a value must be given."""
+        return not self.optional and self.default is None
+
+    def check(self, value: object) -> None:
+        """Refuse a value of another type.
+
+        Raises:
+            ConfigError: naming the port and its type.
+        """
+        wanted = _PYTHON_TYPES[self.type]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and self.type != "boolean"):
+            raise ConfigError(f"{self.name} must be a {self.type}, not {type(value).__name__}", key=self.name)
 
     def parse(self, text: str) -> Path | str | int | float | bool:
         """The typed value of one command line argument.
@@ -88,8 +112,10 @@ class Component:
 
     @property
     def module(self) -> str:
-        """The module that `python -m` runs."""
-        return self.function.__module__
+        """The module that `python -m` runs; inside such a run it calls itself `__main__`."""
+        name = self.function.__module__
+        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+        return spec.name if name == "__main__" and spec is not None else name
 
     def __call__(self, **values: Any) -> None:
         """Run in this process.
@@ -102,9 +128,12 @@ class Component:
             if name not in known:
                 raise ConfigError(f"{self.name} has no port {name!r}; it has {', '.join(known)}", key=name)
         for port in self.ports:
-            if values.get(port.name) is None and not port.optional and port.default is None:
+            if values.get(port.name) is None and port.required:
                 raise ConfigError(f"{self.name} needs --{port.name}: {port.description}", key=port.name)
+            if values.get(port.name) is not None:
+                port.check(values[port.name])
         given = {name: self._placed(known[name], value) for name, value in values.items() if value is not None}
+        self._refuse_overwriting(given)
         self.function(**given)
 
     def arguments(self, values: Mapping[str, Any]) -> list[str]:
@@ -113,12 +142,13 @@ class Component:
         for port in self.ports:
             value = values.get(port.name)
             if value is not None:
-                found += [f"--{port.name}", str(value).lower() if isinstance(value, bool) else str(value)]
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                found.append(f"--{port.name}={text}")
         return found
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run from a command line and return the exit code; expected failures print one message."""
-        signal.signal(signal.SIGTERM, _terminate)
+        previous = signal.signal(signal.SIGTERM, _terminate)
         try:
             self(**self._parse(argv))
         except MmluPipeError as error:
@@ -126,21 +156,37 @@ class Component:
             return error.exit_code
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
+        finally:
+            signal.signal(signal.SIGTERM, previous)
         return 0
 
     def _parse(self, argv: Sequence[str] | None) -> dict[str, Any]:
         parser = _Parser(prog=f"python -m {self.module}", description=self.description, allow_abbrev=False)
         for port in self.ports:
-            needed = not port.optional and port.default is None
             default = "" if port.default is None else f" (default: {port.default})"
             parser.add_argument(
                 f"--{port.name}",
-                required=needed,
+                required=port.required,
                 metavar=port.type,
                 help=(port.description + default).replace("%", "%%"),
             )
         texts = vars(parser.parse_args(argv))
         return {port.name: port.parse(texts[port.name]) for port in self.ports if texts[port.name] is not None}
+
+    def _refuse_overwriting(self, values: Mapping[str, Any]) -> None:
+        """No output may be one of the inputs."""
+        files = {port.name: Path(values[port.name]).resolve() for port in self.ports if self._is_file(port, values)}
+        inputs = {
+            files[port.name]: port.name for port in self.ports if port.name in files and port.direction == "input"
+        }
+        for port in self.ports:
+            if port.direction == "output" and files.get(port.name) in inputs:
+                other = inputs[files[port.name]]
+                raise ConfigError(f"--{port.name} would overwrite --{other}; give another path", key=port.name)
+
+    @staticmethod
+    def _is_file(port: Port, values: Mapping[str, Any]) -> bool:
+        return port.type == "uri_file" and isinstance(values.get(port.name), Path)
 
     @staticmethod
     def _placed(port: Port, value: Any) -> Any:
@@ -160,7 +206,7 @@ def component(*, name: str, display_name: str, deterministic: bool) -> Callable[
     def declare(function: Callable[..., None]) -> Component:
         hints = typing.get_type_hints(function, include_extras=True)
         ports = tuple(
-            _port(parameter, hints[parameter.name]) for parameter in inspect.signature(function).parameters.values()
+            _port(parameter, hints.get(parameter.name)) for parameter in inspect.signature(function).parameters.values()
         )
         description = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         return Component(name, display_name, description, deterministic, ports, function)
@@ -182,6 +228,8 @@ def _port(parameter: inspect.Parameter, hint: Any) -> Port:
         return Port(parameter.name, "uri_file", "output", marker.description, optional, None, marker.file_name)
     if not isinstance(marker, Input):
         raise TypeError(f"port {parameter.name!r} needs Annotated[type, Input(…) or Output(…)]")
+    if base is not Path and base not in _SCALARS:
+        raise TypeError(f"port {parameter.name!r}: a port cannot be a {base!r}")
     kind: PortType = ("uri_folder" if marker.folder else "uri_file") if base is Path else _SCALARS[base]
     return Port(parameter.name, kind, "input", marker.description, optional, default)
 

@@ -1,0 +1,114 @@
+"""`mmlu-pipe run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mmlu_pipe.config import RECORD_MODES, RunConfig
+from mmlu_pipe.plugins import hookimpl
+
+__all__ = ["run"]
+
+_DEFAULTS = RunConfig()
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    """An option whose default is the one of RunConfig."""
+    field = names[0].split("/")[0].removeprefix("--").replace("-", "_")
+    default = getattr(_DEFAULTS, field)
+    return click.option(*names, field, default=default, show_default=default is not None, **settings)
+
+
+@click.command()
+@_option("--dataset", "--dataset-name", metavar="FILE|sample|NAME", help="Dataset to evaluate.")
+@_option("--guidance-program", metavar="FILE|NAME", help="Guidance program to run on every line.")
+@_option("--backend", help="Where to run the pipeline.")
+@_option("--other-config", type=_FILE, help="JSON file with the aoai_* keys; without it nothing is asked live.")
+@_option("--workspace-config", type=_FILE, help="AzureML config.json; only a cloud backend reads it.")
+@_option("--cassette", type=_FOLDER, help="Folder of recordings to play from, or record into.")
+@_option("--record-mode", type=click.Choice(RECORD_MODES), help="vcrpy's record mode; all but none need both above.")
+@_option("--record-note", metavar="TEXT", help="Free text for the provenance of a recording.")
+@_option("--select-strategy", metavar="NAME", help="auto, json_schema, logprob, text, or a plugin's.")
+@_option("--output-dir", type=_FOLDER, help="Run folder, new or empty.  [default: a new one under runs/]")
+@_option("--limit", type=int, help="Evaluate only the first lines.")
+@_option("--workers", type=int, help="Lines in flight at once.")
+@_option("--max-errors", metavar="N|P%", help="Failed lines that the run survives.")
+@_option("--correct-key", help="Key of the correct answer.")
+@_option("--response-key", help="Key of the response.  [default: zero_shot_choice, or else the one new key]")
+@_option("--auth", type=click.Choice(["key", "entra", "auto"]), help="How to authenticate.")
+@_option("--require", multiple=True, metavar="FIELD[=VALUE]", help="Refuse to run where this cannot be sent.")
+@_option("--seed", type=int, help="Sampling seed.")
+@_option("--reasoning-effort", help="Reasoning effort of a reasoning model.")
+@_option("--stream/--no-stream", help="Ask for server-sent events.")
+@_option("--output-encoding", type=click.Choice(["utf-8", "utf-8-sig"]), help="utf-8-sig adds a byte-order mark.")
+@_option("--data-dir", type=_FOLDER, help="Folder of datasets given by name.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def run(as_json: bool, **values: Any) -> int:
+    """Evaluate a dataset with a guidance program.
+
+    Without options the bundled sample is evaluated on the bundled recordings, with no network and no account.
+    """
+    from rich.console import Console
+
+    from mmlu_pipe.api import start
+    from mmlu_pipe.cli.root import print_json
+    from mmlu_pipe.plugins import manager
+    from mmlu_pipe.reporting.console import print_score
+    from mmlu_pipe.reporting.progress import Progress
+
+    config = RunConfig(**values)
+    manager().register(Progress(Console(stderr=True)), "progress")
+    found = start(config)
+    if as_json:
+        print_json(_as_json(found))
+    elif found.score is not None:
+        title = f"{Path(config.dataset).stem} with {Path(config.guidance_program).stem}"
+        print_score(found.score, Console(), title=title, run_dir=found.run_dir, note=_whose_answers(found.run_dir))
+    if found.error is not None:
+        notes = "".join(f"  {note}\n" for note in getattr(found.error, "__notes__", ()))
+        sys.stderr.write(f"error: {found.error}\n{notes}")
+        if found.run_dir.exists():
+            sys.stderr.write(f"  run folder: {found.run_dir}\n")
+        return found.error.exit_code
+    return 0
+
+
+@hookimpl
+def register_commands(register: Callable[[str, Any], None]) -> None:
+    """The command comes with the package."""
+    register("run", run)
+
+
+def _as_json(found: Any) -> dict[str, Any]:
+    import json
+
+    manifest = found.run_dir / "manifest.json"
+    facts = json.loads(manifest.read_text(encoding="utf-8"))["run"] if manifest.is_file() else {}
+    answered, failed = facts.get("answered"), facts.get("failed")
+    return {
+        "run_dir": str(found.run_dir) if found.run_dir.exists() else None,
+        "status": found.status,
+        "lines": None if answered is None else answered + failed,
+        "answered": answered,
+        "failed": failed,
+        "score": None if found.score is None else found.score.to_json(),
+        "error": None if found.error is None else {"type": type(found.error).__name__, "message": str(found.error)},
+    }
+
+
+def _whose_answers(run_dir: Path) -> str:
+    """A line about the model, from the manifest."""
+    import json
+
+    facts = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["run"]
+    served = ", ".join(facts.get("served_models", {})) or facts.get("model", "unknown")
+    source = "recorded answers of" if facts.get("endpoint_kind") == "recorded" else "live answers of"
+    strategies = ", ".join(facts.get("strategies", {})) or "none"
+    return f"answers       {source} {served}; select by {strategies}"

@@ -1,0 +1,155 @@
+"""Component 2: scores the responses to multiple-choice questions.
+
+In process: `jsonl_score_multiplechoice(input_dataset=…, score_dataset=…)`. From a command line:
+`python -m mmlu_pipe.components.jsonl_score_multiplechoice --input_dataset … --score_dataset …`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from mmlu_pipe import jsonl
+from mmlu_pipe.components.component import Input, Output, component
+from mmlu_pipe.errors import ConfigError, RunFolderError
+from mmlu_pipe.plugins import hookimpl
+from mmlu_pipe.records import ERROR_KEY, JsonObject, Score
+from mmlu_pipe.scoring.accuracy import score_lines
+
+__all__ = ["DEFAULT_RESPONSE_KEY", "jsonl_score_multiplechoice"]
+
+DEFAULT_RESPONSE_KEY = "zero_shot_choice"
+"""Where the tutorial's programs leave their response."""
+
+_DATASET_KEYS = ("dataset", "subject", "question", "choices")
+
+
+@component(
+    name="jsonl_score_multiplechoice",
+    display_name="Score multiple-choice responses (JSONL)",
+    deterministic=True,
+)
+def jsonl_score_multiplechoice(
+    *,
+    input_dataset: Annotated[Path, Input("JSONL file of the answered lines: the dataset's keys and the response")],
+    correct_key: Annotated[str, Input("key of the correct answer")] = "correct_answer",
+    response_key: Annotated[
+        str | None,
+        Input("key of the response; without it, zero_shot_choice, or the one key that a program added to every line"),
+    ] = None,
+    error_dataset: Annotated[Path | None, Input("JSONL file of the failed lines, counted as not correct")] = None,
+    calls_dataset: Annotated[Path | None, Input("JSONL file of the model calls; only checked to be readable")] = None,
+    score_dataset: Annotated[Path, Output("JSON file of the score", file_name="score.json")],
+) -> None:
+    """Score responses to multiple-choice questions: accuracy with a 95 % interval, by subject and by category.
+
+    The score depends on the content of the datasets alone, so equal inputs give equal bytes.
+
+    Raises:
+        ConfigError: the key of the response has to be named.
+        DatasetError: a dataset cannot be read, or a line lacks the correct answer.
+        RunFolderError: the score cannot be written.
+    """
+    if response_key is None:
+        response_key = _find_response_key(input_dataset, correct_key)
+    else:
+        _check_response_key(input_dataset, response_key)
+    problems: list[tuple[int, str]] = []
+    score = score_lines(
+        _scorable(input_dataset, correct_key, problems),
+        () if error_dataset is None else (line for _, line in jsonl.read_objects(error_dataset)),
+        response_key=response_key,
+        correct_key=correct_key,
+    )
+    jsonl.list_problems(input_dataset, problems)
+    if calls_dataset is not None:
+        for _ in jsonl.read_objects(calls_dataset):
+            pass
+    _write(score, score_dataset)
+
+
+def _scorable(path: Path, correct_key: str, problems: list[tuple[int, str]]) -> Iterator[JsonObject]:
+    """The lines that have a correct answer; the others are added to `problems`."""
+    for number, line in jsonl.read_objects(path):
+        if line.get(correct_key) is not None:
+            yield line
+        elif correct_key in line:
+            problems.append((number, f"the correct answer {correct_key!r} is null"))
+        else:
+            problems.append((number, f"has no correct answer {correct_key!r}; it has {', '.join(line) or 'no keys'}"))
+
+
+def _check_response_key(path: Path, response_key: str) -> None:
+    """A key that no line has is a slip, not a run without answers."""
+    keys: dict[str, None] = {}
+    for _, line in jsonl.read_objects(path):
+        if response_key in line:
+            return
+        keys.update(dict.fromkeys(line))
+    if keys:
+        raise ConfigError(
+            f"{path}: no line has the response key {response_key!r}; the lines have {_listed(keys)}",
+            path=path,
+            key="response_key",
+        )
+
+
+def _find_response_key(path: Path, correct_key: str) -> str:
+    """The key of the responses: the default one, or the only one that was added to every line."""
+    own = {*_DATASET_KEYS, correct_key, ERROR_KEY}
+    everywhere: dict[str, None] | None = None  # dicts rather than sets: they keep the order of the keys
+    somewhere: dict[str, None] = {}
+    for _, line in jsonl.read_objects(path):
+        if DEFAULT_RESPONSE_KEY in line:
+            return DEFAULT_RESPONSE_KEY
+        added = [key for key in line if key not in own]
+        everywhere = dict.fromkeys(added if everywhere is None else (key for key in everywhere if key in line))
+        somewhere.update(dict.fromkeys(added))
+    if everywhere is None:  # all lines failed, or there were none
+        return DEFAULT_RESPONSE_KEY
+    if len(everywhere) == 1:
+        return next(iter(everywhere))
+    if everywhere:
+        found = f"every line has {_listed(everywhere)}"
+    elif somewhere:
+        found = f"no key was added to every line, some have {_listed(somewhere)}"
+    else:
+        found = "no key was added to the dataset's own; is this the output of a run?"
+    raise ConfigError(
+        f"{path}: cannot tell which key holds the responses ({found}); "
+        "name it with --response-key (the component's --response_key)",
+        path=path,
+        key="response_key",
+    )
+
+
+def _listed(keys: dict[str, None]) -> str:
+    names = [repr(key) for key in keys]
+    more = len(names) - jsonl.MAX_LISTED
+    return ", ".join(names[: jsonl.MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _write(score: Score, path: Path) -> None:
+    text = json.dumps(score.to_json(), indent=2, ensure_ascii=False)
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:  # a subject with a lone surrogate
+        content = json.dumps(score.to_json(), indent=2).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content + b"\n")
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another", path=path) from error
+
+
+@hookimpl
+def register_components(register: Callable[[str, Any], None]) -> None:
+    """Component 2 comes with the package."""
+    register(jsonl_score_multiplechoice.name, jsonl_score_multiplechoice)
+
+
+if __name__ == "__main__":
+    sys.exit(jsonl_score_multiplechoice.main())

@@ -1,0 +1,147 @@
+"""What a run is asked to do: its options and the configuration files they name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mmlu_pipe.errors import ConfigError
+from mmlu_pipe.records import Endpoint, JsonObject
+
+__all__ = ["AOAI_KEYS", "RECORD_MODES", "AnswerSource", "RunConfig", "load_endpoint", "load_json_object"]
+
+AOAI_KEYS = ("aoai_endpoint", "aoai_deployment", "aoai_model", "aoai_api_version")
+COMPUTE_KEYS = ("aoai_compute", "general_compute")
+RECORD_MODES = ("none", "once", "new_episodes", "all")
+
+AnswerSource = Literal["live", "record", "replay", "bundled"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The options of `run`; the command line, the Python API and the manifest share this one list.
+
+    Attributes:
+        dataset: a JSONL file, `sample`, or the name of a file in the data folder.
+        guidance_program: a Python file, or the name of a bundled program.
+        backend: where the pipeline runs.
+        other_config: JSON file with the `aoai_*` keys; None means no live endpoint.
+        workspace_config: AzureML `config.json`; only a cloud backend reads it.
+        cassette: folder of recordings to play from or record into.
+        record_mode: vcrpy's `none`, `once`, `new_episodes` or `all`.
+        record_note: free text for the provenance of a recording, such as where the weights came from.
+        select_strategy: how `select` works on a chat endpoint; `auto` picks by capability.
+        output_dir: run folder; None makes a new one under `runs/`.
+        limit: evaluate only the first lines of the dataset.
+        workers: lines in flight at once.
+        max_errors: failed lines that a run survives: a number, or a percentage such as `5%`.
+        correct_key: key of the correct answer.
+        response_key: key of the response; None finds `zero_shot_choice` or else the one new key.
+        auth: `key`, `entra`, or `auto` (the key if AZURE_OPENAI_API_KEY is set, else Entra ID).
+        require: fields that must be sent, such as `temperature=0`; a drop is an error.
+        seed: sampling seed sent where the deployment knows it.
+        reasoning_effort: sent where the deployment knows it.
+        stream: ask for server-sent events instead of one JSON body.
+        output_encoding: `utf-8`, or `utf-8-sig` for output files with a byte-order mark.
+        data_dir: folder of named datasets.
+    """
+
+    dataset: str = "sample"
+    guidance_program: str = "zero_shot"
+    backend: str = "local"
+    other_config: Path | None = None
+    workspace_config: Path = Path("config.json")
+    cassette: Path | None = None
+    record_mode: str = "none"
+    record_note: str | None = None
+    select_strategy: str = "auto"
+    output_dir: Path | None = None
+    limit: int | None = None
+    workers: int = 8
+    max_errors: str = "10"
+    correct_key: str = "correct_answer"
+    response_key: str | None = None
+    auth: str = "auto"
+    require: tuple[str, ...] = ()
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    stream: bool = False
+    output_encoding: str = "utf-8"
+    data_dir: Path = Path("data")
+
+    @property
+    def answer_source(self) -> AnswerSource:
+        """Where answers come from, as `--other-config`, `--cassette` and `--record-mode` decide it."""
+        if self.cassette is None:
+            return "bundled" if self.other_config is None else "live"
+        return "replay" if self.record_mode == "none" else "record"
+
+    def check(self) -> None:
+        """Refuse values and combinations that cannot mean anything.
+
+        Raises:
+            ConfigError: naming the option and what to give instead.
+        """
+        _one_of("record-mode", self.record_mode, RECORD_MODES)
+        _one_of("auth", self.auth, ("key", "entra", "auto"))
+        _one_of("output-encoding", self.output_encoding, ("utf-8", "utf-8-sig"))
+        for name, number in (("workers", self.workers), ("limit", self.limit)):
+            if number is not None and number < 1:
+                raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
+        if self.record_mode != "none" and (self.other_config is None or self.cassette is None):
+            raise ConfigError(
+                f"--record-mode {self.record_mode} needs both --other-config (whom to ask) and --cassette (where to "
+                "keep the answers)",
+                key="record_mode",
+            )
+
+
+def load_json_object(path: Path, what: str) -> JsonObject:
+    """Read a JSON object from a UTF-8 file, with or without a byte-order mark.
+
+    Raises:
+        ConfigError: the file is missing, is not UTF-8, is not JSON, or holds no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {what} cannot be read ({error.strerror})", path=path) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: {what} is not UTF-8 (byte {error.start}); save it as UTF-8", path=path) from error
+    except json.JSONDecodeError as error:
+        message = f"{path}:{error.lineno}: {what} is not JSON ({error.msg}, column {error.colno})"
+        raise ConfigError(message, path=path) from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: {what} must be a JSON object", path=path)
+    return value
+
+
+def load_endpoint(path: Path) -> Endpoint:
+    """The deployment that an `other_configs.json` names, as written there (endpoint/address.py normalises it).
+
+    Raises:
+        ConfigError: a key is missing, misspelt, empty or not a text.
+    """
+    value = load_json_object(path, "the endpoint configuration")
+    return Endpoint(*(_text(value, key, path) for key in AOAI_KEYS))
+
+
+def _text(value: Mapping[str, Any], key: str, path: Path) -> str:
+    if key not in value:
+        strangers = [name for name in value if name not in AOAI_KEYS + COMPUTE_KEYS]
+        close = difflib.get_close_matches(key, strangers, n=1, cutoff=0.6)
+        hint = f"; is {close[0]!r} a misspelling of it?" if close else f"; it needs {', '.join(AOAI_KEYS)}"
+        raise ConfigError(f"{path}: the key {key!r} is missing{hint}", path=path, key=key)
+    text = value[key]
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigError(f"{path}: {key!r} must be a text that is not empty", path=path, key=key)
+    return text.strip()
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"--{name} {value!r}: use one of {', '.join(allowed)}", key=name.replace("-", "_"))

@@ -1,0 +1,50 @@
+"""What an error response means, and what to change. Codes: Azure OpenAI error reference and observed bodies."""
+
+from __future__ import annotations
+
+from mmlu_pipe.endpoint.wire import filtered_categories
+from mmlu_pipe.errors import AuthenticationFailed, ContentFiltered, EndpointError, EndpointRejected
+from mmlu_pipe.records import Endpoint, JsonObject
+
+__all__ = ["rejection"]
+
+
+def rejection(status: int, error: JsonObject, endpoint: Endpoint, auth_shown: str) -> EndpointError:
+    """The typed error of a response that another attempt would not change."""
+    code = str(error.get("code") or "") or None
+    said = str(error.get("message") or "no message")[:500]
+    if status in (401, 403):
+        return AuthenticationFailed(
+            f"the endpoint refused the {auth_shown} (HTTP {status}): {said}\n  {_advice(status, auth_shown)}"
+        )
+    if status == 400 and (code == "content_filter" or _inner(error).get("code") == "ResponsibleAIPolicyViolation"):
+        inner = _inner(error)
+        found = filtered_categories(inner.get("content_filter_result") or inner.get("content_filter_results"))
+        names = ", ".join(found) or "category not given"
+        return ContentFiltered(f"the content filter blocked the prompt ({names})", categories=found)
+    if status == 404:
+        what = (
+            f"there is no deployment {endpoint.deployment!r}; check aoai_deployment (a new one needs a few minutes)"
+            if code == "DeploymentNotFound"
+            else "there is no chat API at this address; check aoai_endpoint and aoai_api_version"
+        )
+        return EndpointRejected(f"{what} (HTTP 404): {said}", status=status, code=code, stops_run=True)
+    if code == "OperationNotSupported":
+        text = f"the deployment {endpoint.deployment!r} has no chat completions; name one of a chat model: {said}"
+        return EndpointRejected(text, status=status, code=code, stops_run=True)
+    return EndpointRejected(f"HTTP {status} {code or ''}: {said}".replace(" :", ":"), status=status, code=code)
+
+
+def _inner(error: JsonObject) -> JsonObject:
+    inner = error.get("innererror")
+    return inner if isinstance(inner, dict) else {}
+
+
+def _advice(status: int, auth_shown: str) -> str:
+    if "key" in auth_shown.lower():
+        if status == 403:
+            return "the resource may forbid keys or your network: try --auth entra, or check its network rules"
+        return "check that AZURE_OPENAI_API_KEY belongs to the resource in aoai_endpoint, or use --auth entra"
+    if status == 403:
+        return "give yourself the role 'Cognitive Services OpenAI User' on the resource, or check its network rules"
+    return "run `az login` in the tenant of the resource, or use a key (AZURE_OPENAI_API_KEY and --auth key)"

@@ -1,0 +1,214 @@
+"""Every line through the program: each ends in exactly one of output and errors, in dataset order."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import signal
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmlu_pipe.endpoint.interpreter import model_for_line
+from mmlu_pipe.endpoint.session import LineSession
+from mmlu_pipe.engine.budget import ErrorBudget
+from mmlu_pipe.engine.interrupts import Interrupts
+from mmlu_pipe.engine.workers import OrderedPool
+from mmlu_pipe.errors import ContentFiltered, ErrorBudgetExceeded, MmluPipeError, ProgramError, RunCancelled
+from mmlu_pipe.plugins import notify
+from mmlu_pipe.programs import ENTRY_POINT, Program
+from mmlu_pipe.records import ERROR_KEY, JsonObject, LineAnswer, LineError
+
+if TYPE_CHECKING:
+    from guidance.models import Model
+
+__all__ = ["NOT_RUN", "Tally", "evaluate"]
+
+NOT_RUN = "not_run"
+"""Kind of the lines that a stopped run did not come to."""
+
+_log = logging.getLogger("mmlu_pipe.engine")
+
+
+@dataclass
+class Tally:
+    """Counts of a run, kept while it writes."""
+
+    answered: int = 0
+    failed: int = 0
+    failed_by_kind: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+    attempts: int = 0
+    strategies: Counter[str] = field(default_factory=Counter)
+    served_models: Counter[str] = field(default_factory=Counter)
+    fingerprints: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+
+    def add(self, answer: LineAnswer) -> None:
+        """Count one line and its calls."""
+        if answer.error is None:
+            self.answered += 1
+        else:
+            self.failed += 1
+            self.failed_by_kind[answer.error.kind] += 1
+        for call in answer.calls:
+            self.calls += 1
+            self.attempts += call.attempts
+            for counter, value in (
+                (self.strategies, call.strategy),
+                (self.served_models, call.served_model),
+                (self.fingerprints, call.system_fingerprint),
+            ):
+                if value is not None:
+                    counter[value] += 1
+            for name in ("prompt_tokens", "completion_tokens"):
+                self.tokens[name] += int((call.usage or {}).get(name) or 0)
+
+    def to_json(self) -> JsonObject:
+        """For the manifest; keys sorted, so that the order of answers leaves no trace."""
+        return {
+            name: dict(sorted(value.items())) if isinstance(value, Counter) else value
+            for name, value in vars(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    answer: LineAnswer
+    fatal: MmluPipeError | None = None
+
+
+Line = tuple[int, JsonObject]
+
+
+def evaluate(
+    lines: Iterable[Line],
+    program: Program,
+    model: Model,
+    *,
+    workers: int,
+    budget: ErrorBudget,
+    write: Callable[[LineAnswer], None],
+    tally: Tally,
+    stop_waiting: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the program over the lines and hand every line's fate to `write`, in order.
+
+    Args:
+        lines: (line number, line) pairs.
+        program: the guidance program.
+        model: the model; every line works on a fresh copy.
+        workers: lines in flight at once.
+        budget: failed lines that are survived.
+        write: called in this thread with each line's fate.
+        tally: counts what is written; it holds also after an error.
+        stop_waiting: called once when the run stops early, so that back-off ends.
+
+    Raises:
+        ErrorBudgetExceeded, RunCancelled, MmluPipeError: why the run stopped early; all lines are written by then.
+    """
+    pool = OrderedPool(lambda line: _one(line, program, model), lines, workers)
+    first: LineError | None = None
+    stopped: MmluPipeError | None = None
+
+    def settle(outcome: _Outcome) -> None:
+        write(outcome.answer)
+        tally.add(outcome.answer)
+        notify("line_finished", answer=outcome.answer)
+
+    with Interrupts() as interrupts:
+        for outcome in pool.results(lambda: interrupts.signal_number is not None):
+            settle(outcome)
+            first = first or outcome.answer.error
+            if outcome.fatal is not None:
+                stopped = outcome.fatal
+            elif budget.exceeded(tally.failed):
+                stopped = _exceeded(tally, budget, first)
+            if stopped is not None:
+                break
+        if interrupts.signal_number is not None:
+            name = signal.Signals(interrupts.signal_number).name
+            stopped = RunCancelled(f"stopped by {name}", signal_number=interrupts.signal_number)
+        if stopped is not None:
+            stop_waiting()
+            for outcome in pool.drain(_not_run):
+                settle(outcome)
+            raise stopped
+    _warn_of_two_models(tally)
+
+
+def _one(line: Line, program: Program, model: Model) -> _Outcome:
+    number, original = line
+    session = LineSession(number, shard=str(original.get("subject") or "default"))
+    outputs: JsonObject | None = None
+    error: LineError | None = None
+    fatal: MmluPipeError | None = None
+    try:
+        outputs = _checked(program.function(model_for_line(model, session), copy.deepcopy(original)), line, program)
+    except MmluPipeError as failure:
+        details = {"categories": dict(failure.categories)} if isinstance(failure, ContentFiltered) else {}
+        if isinstance(failure, RunCancelled):
+            return _not_run(line)
+        error = LineError(number, failure.kind, type(failure).__name__, str(failure), details)
+        fatal = failure if failure.stops_run else None
+    except (Exception, SystemExit) as failure:  # noqa: BLE001 - a program may raise anything; the line keeps it
+        error = LineError(number, "program", type(failure).__name__, f"{failure} ({_place(failure, program)})")
+    return _Outcome(LineAnswer(number, original, outputs, error, tuple(session.calls)), fatal)
+
+
+def _checked(outputs: Any, line: Line, program: Program) -> JsonObject:
+    """The result of a program, if it keeps the contract.
+
+    Raises:
+        ProgramError: it is no dict of new keys with JSON values.
+    """
+    number, original = line
+    where = f"{program.path}: {ENTRY_POINT}, on line {number},"
+    if not isinstance(outputs, dict) or not all(isinstance(key, str) for key in outputs):
+        raise ProgramError(f"{where} must return a dict with text keys, not {outputs!r:.100}", path=program.path)
+    taken = [key for key in outputs if key in original or key == ERROR_KEY]
+    if taken:
+        raise ProgramError(
+            f"{where} returns the key {taken[0]!r}, which the line already has; choose another name", path=program.path
+        )
+    try:
+        json.dumps(outputs, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ProgramError(f"{where} returns what is not JSON ({error})", path=program.path) from error
+    return outputs
+
+
+def _not_run(line: Line) -> _Outcome:
+    number, original = line
+    error = LineError(number, NOT_RUN, "NotRun", "the run stopped before this line")
+    return _Outcome(LineAnswer(number, original, None, error, ()))
+
+
+def _place(failure: BaseException, program: Program) -> str:
+    frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == str(program.path)]
+    return f"{program.path.name}:{frames[-1].lineno}" if frames else program.path.name
+
+
+def _exceeded(tally: Tally, budget: ErrorBudget, first: LineError | None) -> ErrorBudgetExceeded:
+    assert first is not None
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.failed_by_kind.items()))
+    told = f"line {first.line_number}: {first.error_type}: {first.message}"
+    return ErrorBudgetExceeded(
+        f"{tally.failed} lines failed ({kinds}), more than --max-errors {budget.text} allows; the first was {told}",
+        failed=tally.failed,
+        max_errors=budget.text,
+        first=told,
+    )
+
+
+def _warn_of_two_models(tally: Tally) -> None:
+    for what, counter in (("models", tally.served_models), ("system fingerprints", tally.fingerprints)):
+        if len(counter) > 1:
+            _log.warning("this run was served by %d %s: %s", len(counter), what, _listed(counter))
+
+
+def _listed(counter: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count} calls)" for name, count in sorted(counter.items()))

@@ -1,0 +1,92 @@
+"""The MMLU pipeline: two steps with bound ports, built once for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmlu_pipe.components.component import Component
+from mmlu_pipe.config import RunConfig
+from mmlu_pipe.plugins import registry
+from mmlu_pipe.records import Endpoint
+
+__all__ = ["OutputOf", "Pipeline", "Step", "mmlu_pipeline"]
+
+
+@dataclass(frozen=True)
+class OutputOf:
+    """A binding: the output `port` of an earlier step."""
+
+    step: str
+    port: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A component with values for its input ports; outputs are placed by the backend."""
+
+    name: str
+    component: Component
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Steps in the order in which they run."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+def mmlu_pipeline(
+    config: RunConfig, *, dataset: Path, program: Path, endpoint: Endpoint | None, cassette: Path | None
+) -> Pipeline:
+    """Component 1 on the dataset, component 2 on what it wrote.
+
+    Args:
+        config: options of the run.
+        dataset: the located dataset.
+        program: the located program.
+        endpoint: the deployment, None for a replay by provenance.
+        cassette: recordings to play from or record into.
+    """
+    components: dict[str, Component] = registry("components")
+    answer = Step(
+        "run_aoai_guidance",
+        components["jsonl_guidance_aoai"],
+        {
+            "guidance_program": program,
+            "input_dataset": dataset,
+            "azure_openai_endpoint": endpoint and endpoint.endpoint,
+            "azure_openai_deployment": endpoint and endpoint.deployment,
+            "azure_openai_model": endpoint and endpoint.model,
+            "azure_openai_api_version": endpoint and endpoint.api_version,
+            "guidance_workers": config.workers,
+            "max_errors": config.max_errors,
+            "auth": config.auth,
+            "select_strategy": config.select_strategy,
+            "require": ",".join(config.require) or None,
+            "seed": config.seed,
+            "reasoning_effort": config.reasoning_effort,
+            "stream": config.stream,
+            "limit": config.limit,
+            "output_encoding": config.output_encoding,
+            "cassette": cassette,
+            "record_mode": config.record_mode,
+            "record_note": config.record_note,
+        },
+    )
+    score = Step(
+        "score_results",
+        components["jsonl_score_multiplechoice"],
+        {
+            "input_dataset": OutputOf(answer.name, "output_dataset"),
+            "error_dataset": OutputOf(answer.name, "error_dataset"),
+            "calls_dataset": OutputOf(answer.name, "calls_dataset"),
+            "correct_key": config.correct_key,
+            "response_key": config.response_key,
+        },
+    )
+    return Pipeline(f"simple_{dataset.stem}", (answer, score))

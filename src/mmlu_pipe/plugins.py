@@ -1,0 +1,75 @@
+"""The plugin manager: built-ins by dotted name, loaded when first asked for, and installed plugins by entry point."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from functools import lru_cache
+from typing import Any
+
+import pluggy
+
+from mmlu_pipe import hookspecs
+from mmlu_pipe.errors import ConfigError
+
+__all__ = ["hookimpl", "manager", "notify", "registry"]
+
+hookimpl = pluggy.HookimplMarker(hookspecs.PROJECT)
+
+_log = logging.getLogger("mmlu_pipe.plugins")
+
+BUILTINS: dict[str, tuple[str, ...]] = {
+    "backends": ("mmlu_pipe.backends.local",),
+    "components": (
+        "mmlu_pipe.components.jsonl_guidance_aoai",
+        "mmlu_pipe.components.jsonl_score_multiplechoice",
+    ),
+    "select_strategies": ("mmlu_pipe.endpoint.select",),
+    "dataset_loaders": ("mmlu_pipe.dataset.mmlu",),
+    "commands": ("mmlu_pipe.cli.run", "mmlu_pipe.cli.score", "mmlu_pipe.cli.create_dataset"),
+}
+"""Kind of registration → modules that come with the package and use the same hook as third parties."""
+
+
+@lru_cache(maxsize=1)
+def manager() -> pluggy.PluginManager:
+    """The process's plugin manager; installed plugins stay off where MMLU_PIPE_NO_PLUGINS is set."""
+    found = pluggy.PluginManager(hookspecs.PROJECT)
+    found.add_hookspecs(hookspecs)
+    if not os.environ.get("MMLU_PIPE_NO_PLUGINS"):
+        found.load_setuptools_entrypoints(hookspecs.PROJECT)
+    return found
+
+
+def registry(kind: str) -> dict[str, Any]:
+    """Name → thing of one kind (`backends`, `components`, `select_strategies`, `dataset_loaders`, `commands`).
+
+    Raises:
+        ConfigError: two plugins register the same name.
+    """
+    plugins = manager()
+    for name in BUILTINS[kind]:
+        module = importlib.import_module(name)
+        if not plugins.is_registered(module):
+            plugins.register(module)
+    found: dict[str, Any] = {}
+
+    def register(name: str, thing: Any) -> None:
+        if name in found:
+            raise ConfigError(f"two plugins register the {kind} {name!r}; uninstall one of them")
+        found[name] = thing
+
+    # pluggy calls the last registered first; built-ins come first in listings.
+    for implementation in getattr(plugins.hook, f"register_{kind}").get_hookimpls():
+        implementation.function(register)
+    return found
+
+
+def notify(hook: str, **arguments: Any) -> None:
+    """Call an observer hook; an observer can never change a run, so what it raises is only logged."""
+    for implementation in reversed(getattr(manager().hook, hook).get_hookimpls()):
+        try:
+            implementation.function(**{name: arguments[name] for name in implementation.argnames})
+        except Exception:  # noqa: BLE001 - whatever a plugin raises, the run goes on
+            _log.exception("the plugin %s failed in %s; the run goes on", implementation.plugin_name, hook)

@@ -1,0 +1,95 @@
+"""Whose answers a cassette holds, and how they were made: `provenance.json` beside the shards."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mmlu_pipe.errors import RecordingError
+from mmlu_pipe.records import Endpoint, JsonObject
+
+__all__ = ["FILE_NAME", "package_versions", "provenance_of", "read_provenance", "recorded_endpoint", "write_provenance"]
+
+FILE_NAME = "provenance.json"
+_PACKAGES = ("mmlu-pipe", "guidance", "openai", "vcrpy")
+
+
+def package_versions() -> dict[str, str]:
+    """The versions that decide what is asked and how it is recorded."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def provenance_of(
+    *,
+    endpoint: Endpoint,
+    endpoint_kind: str,
+    capabilities: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    note: str | None,
+) -> JsonObject:
+    """The provenance of a recording that ends now; holds no host, deployment name or credential.
+
+    Args:
+        endpoint: whom the answers came from; only model and API version are kept.
+        endpoint_kind: the kind of host (endpoint/address.py).
+        capabilities: what was settled, so that a replay asks in the same words.
+        facts: dataset and program hashes, served models and counts of the run.
+        note: free text of the person who records, such as where the weights came from.
+    """
+    return {
+        "format": 1,
+        "model": endpoint.model,
+        "api_version": endpoint.api_version,
+        "endpoint_kind": endpoint_kind,
+        "capabilities": dict(capabilities),
+        "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "packages": package_versions(),
+        "note": note,
+        **facts,
+    }
+
+
+def write_provenance(folder: Path, value: JsonObject) -> None:
+    """Write the file beside the shards."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    (folder / FILE_NAME).write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_provenance(folder: Path) -> JsonObject | None:
+    """The provenance of a cassette, None where it has none.
+
+    Raises:
+        RecordingError: the file is there and is not readable as provenance.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value["model"], str) or not isinstance(value["api_version"], str):
+            raise TypeError("model and api_version must be texts")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise RecordingError(f"{path}: is not readable as provenance ({type(error).__name__}: {error})") from error
+    found: JsonObject = value
+    return found
+
+
+def recorded_endpoint(folder: Path) -> Endpoint:
+    """The endpoint facts that a replay needs.
+
+    Raises:
+        RecordingError: the folder is missing, or has no provenance.
+    """
+    if not folder.is_dir():
+        raise RecordingError(f"{folder}: no such cassette folder")
+    value = read_provenance(folder)
+    if value is None:
+        raise RecordingError(
+            f"{folder}: has no {FILE_NAME}, so the model is unknown; name the deployment it was recorded on with "
+            "--other-config FILE"
+        )
+    return Endpoint("https://aoai.invalid", "recorded", value["model"], value["api_version"])

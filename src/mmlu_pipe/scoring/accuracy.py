@@ -1,0 +1,184 @@
+"""Which responses are right, and how many: one pass over the lines, constant memory per subject."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from mmlu_pipe.records import ERROR_KEY, JsonObject, Score, SubScore
+from mmlu_pipe.scoring.categories import CATEGORIES, category
+from mmlu_pipe.scoring.intervals import stderr, wilson
+
+__all__ = ["UNKNOWN_KIND", "Accumulator", "Outcome", "json_equal", "judge", "score_lines"]
+
+UNKNOWN_KIND = "unknown"
+"""Where failed lines are counted that do not say why they failed."""
+
+_DIGITS = re.compile(r"\s*[0-9]+\s*")
+
+
+class Outcome(StrEnum):
+    """What one line came to; every line has exactly one."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    INVALID = "invalid"
+    UNANSWERED = "unanswered"
+    FAILED = "failed"
+
+
+def judge(line: JsonObject, *, response_key: str, correct_key: str) -> Outcome:
+    """The outcome of a line that did not fail.
+
+    A missing or null response is unanswered. Where the correct answer is an integer, the response must be one too
+    (2, 2.0, "2" and " 2 " are; true is not) and, if the line has a list of `choices`, an index of it; what is not is
+    invalid. Where the correct answer is anything else, the response is right when it is equal as JSON.
+
+    Raises:
+        KeyError: the line has no `correct_key`.
+    """
+    correct = line[correct_key]
+    response = line.get(response_key)
+    if response is None:
+        return Outcome.UNANSWERED
+    expected = _integer(correct)
+    if expected is None:
+        return Outcome.CORRECT if json_equal(response, correct) else Outcome.WRONG
+    index = _integer_like(response)
+    choices = line.get("choices")
+    if index is None or (isinstance(choices, list) and not 0 <= index < len(choices)):
+        return Outcome.INVALID
+    return Outcome.CORRECT if index == expected else Outcome.WRONG
+
+
+def json_equal(left: Any, right: Any) -> bool:
+    """Whether two parsed JSON values are the same value: 1 and 1.0 are, 1 and true are not, "a" and "A" are not."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        return left == right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(json_equal, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(json_equal(value, right[key]) for key, value in left.items())
+    return type(left) is type(right) and bool(left == right)
+
+
+@dataclass
+class _Tally:
+    count: int = 0
+    n_correct: int = 0
+
+    def add(self, correct: bool) -> None:
+        self.count += 1
+        self.n_correct += correct
+
+    def part(self) -> SubScore:
+        """Raises ZeroDivisionError when empty: a part exists only through its lines."""
+        return SubScore(
+            count=self.count,
+            n_correct=self.n_correct,
+            accuracy=self.n_correct / self.count,
+            stderr=stderr(self.n_correct, self.count),
+            ci95=wilson(self.n_correct, self.count),
+        )
+
+
+class Accumulator:
+    """Counts outcomes as they come; their order makes no difference to the score."""
+
+    def __init__(self) -> None:
+        self._outcomes: Counter[Outcome] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._subjects: dict[str, _Tally] = {}
+
+    def add(self, subject: object, outcome: Outcome) -> None:
+        """Count one line; a `subject` that is no string counts only in the whole."""
+        self._outcomes[outcome] += 1
+        if isinstance(subject, str):
+            tally = self._subjects.get(subject)
+            if tally is None:
+                tally = self._subjects[subject] = _Tally()
+            tally.add(outcome is Outcome.CORRECT)
+
+    def add_failed(self, line: JsonObject) -> None:
+        """Count one line of the error dataset, under the kind that it names."""
+        self.add(line.get("subject"), Outcome.FAILED)
+        error = line.get(ERROR_KEY)
+        kind = error.get("kind") if isinstance(error, dict) else None
+        self._kinds[kind if isinstance(kind, str) else UNKNOWN_KIND] += 1
+
+    def score(self, *, response_key: str, correct_key: str) -> Score:
+        """The score of what was counted so far."""
+        count = self._outcomes.total()
+        n_correct = self._outcomes[Outcome.CORRECT]
+        invalid = self._outcomes[Outcome.INVALID]
+        answered = n_correct + self._outcomes[Outcome.WRONG] + invalid
+        return Score(
+            count=count,
+            n_correct=n_correct,
+            accuracy=n_correct / count if count else None,
+            accuracy_answered=n_correct / answered if answered else None,
+            stderr=stderr(n_correct, count) if count else None,
+            ci95=wilson(n_correct, count) if count else None,
+            answered=answered,
+            unanswered=self._outcomes[Outcome.UNANSWERED],
+            failed=self._outcomes[Outcome.FAILED],
+            failed_by_kind=dict(sorted(self._kinds.items())),
+            invalid=invalid,
+            response_key=response_key,
+            correct_key=correct_key,
+            by_subject={name: tally.part() for name, tally in sorted(self._subjects.items())},
+            by_category={name: tally.part() for name, tally in self._categories().items()},
+        )
+
+    def _categories(self) -> dict[str, _Tally]:
+        found: dict[str, _Tally] = {}
+        for subject, tally in self._subjects.items():
+            name = category(subject)
+            if name is not None:
+                sums = found.setdefault(name, _Tally())
+                sums.count += tally.count
+                sums.n_correct += tally.n_correct
+        return {name: found[name] for name in CATEGORIES if name in found}
+
+
+def score_lines(
+    lines: Iterable[JsonObject], errors: Iterable[JsonObject], *, response_key: str, correct_key: str
+) -> Score:
+    """Score the lines that were run and the lines that failed; both iterables are read once.
+
+    Raises:
+        KeyError: one of `lines` has no `correct_key`.
+    """
+    accumulator = Accumulator()
+    for line in lines:
+        accumulator.add(line.get("subject"), judge(line, response_key=response_key, correct_key=correct_key))
+    for line in errors:
+        accumulator.add_failed(line)
+    return accumulator.score(response_key=response_key, correct_key=correct_key)
+
+
+def _integer(value: object) -> int | None:
+    """The integer that a JSON number is, if it is one: 2 and 2.0 are the same JSON number."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def _integer_like(value: object) -> int | None:
+    """As `_integer`, and a string of ASCII digits is the integer it spells."""
+    if not isinstance(value, str):
+        return _integer(value)
+    if _DIGITS.fullmatch(value) is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:  # more digits than Python converts: no index of anything
+        return None

@@ -1,0 +1,372 @@
+import codecs
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmlu_pipe
+from mmlu_pipe.components.jsonl_score_multiplechoice import jsonl_score_multiplechoice as score_component
+from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
+from mmlu_pipe.records import ERROR_KEY
+from mmlu_pipe.scoring.categories import SUBJECTS
+
+MODULE = "mmlu_pipe.components.jsonl_score_multiplechoice"
+
+
+def question(response=..., *, key="zero_shot_choice", correct=1, subject="anatomy", **more):
+    line = {
+        "dataset": "mmlu",
+        "subject": subject,
+        "question": "Which bone is the longest?",
+        "choices": ["Ulna", "Femur", "Tibia", "Radius"],
+        "correct_answer": correct,
+        **more,
+    }
+    return line if response is ... else line | {key: response}
+
+
+def failed(kind="refused", subject="anatomy"):
+    error = {"line_number": 1, "kind": kind, "error_type": "Refused", "message": "no"}
+    return question(subject=subject) | {ERROR_KEY: error}
+
+
+def write(path, lines, prefix=b""):
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    path.write_bytes(prefix + text.encode())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path
+
+
+def scored(folder, lines, errors=None, **options):
+    """The score of `lines`, through files and the component in this process."""
+    source = write(folder / "output.jsonl", lines)
+    if errors is not None:
+        options["error_dataset"] = write(folder / "errors.jsonl", errors)
+    score_component(input_dataset=source, score_dataset=folder / "score.json", **options)
+    return json.loads((folder / "score.json").read_bytes())
+
+
+def start(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(Path(mmlu_pipe.__file__).parents[1])}
+    command = [sys.executable, "-m", MODULE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, env=environment, encoding="utf-8", check=False)
+
+
+def many_lines():
+    chooser = random.Random(20)
+    spellings = [0, 1, 2, 3, "1", " 1", 1.0, 4, "B", True, None, ...]
+    return [question(chooser.choice(spellings), subject=chooser.choice([*SUBJECTS, "地理"])) for _ in range(400)]
+
+
+def test_in_process_and_as_a_process_the_bytes_are_equal(folder):
+    source = write(folder / "output.jsonl", many_lines())
+    errors = write(folder / "errors.jsonl", [failed("truncated"), failed("refused", "地理"), failed("refused")])
+    calls = write(folder / "calls.jsonl", [{"line_number": 1, "latency_s": 0.25}])
+    values = {"input_dataset": source, "error_dataset": errors, "calls_dataset": calls}
+    score_component(**values, score_dataset=folder / "in_process.json")
+    done = start(*score_component.arguments(values | {"score_dataset": folder / "as_process.json"}))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (folder / "as_process.json").read_bytes() == (folder / "in_process.json").read_bytes()
+
+
+def test_the_score_file_is_indented_utf8_with_line_feeds_and_a_final_one(folder):
+    scored(folder, [question(1, subject="地理")])
+    content = (folder / "score.json").read_bytes()
+    assert content.startswith(b'{\n  "count": 1,\n  "n_correct": 1,\n')
+    assert content.endswith(b"\n}\n")
+    assert b"\r" not in content
+    assert not content.startswith(codecs.BOM_UTF8)
+    assert '    "地理": {\n'.encode() in content
+
+
+def test_the_score_file_has_the_keys_of_the_record_in_their_order(folder):
+    found = scored(folder, [question(1), question(0), question(None)], [failed()])
+    assert list(found) == [
+        *("count", "n_correct", "accuracy", "accuracy_answered", "stderr", "ci95", "answered", "unanswered", "failed"),
+        *("failed_by_kind", "invalid", "response_key", "correct_key", "by_subject", "by_category"),
+    ]
+    part = {key: found[key] for key in ("count", "n_correct", "accuracy", "stderr", "ci95")}
+    assert part["accuracy"] == 0.25
+    assert found["accuracy_answered"] == 0.5
+    assert list(part["ci95"]) == ["low", "high"]
+    assert found["by_subject"] == {"anatomy": part}
+    assert found["by_category"] == {"other": part}
+    assert list(found["by_subject"]["anatomy"]) == list(part)
+
+
+def test_the_order_of_the_lines_makes_no_difference_to_the_bytes(folder):
+    lines = many_lines()
+    scored(folder, lines, [failed("b"), failed("a")])
+    first = (folder / "score.json").read_bytes()
+    scored(folder, lines[::-1], [failed("a"), failed("b")])
+    assert (folder / "score.json").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("response", "n_correct", "invalid", "unanswered"),
+    [
+        (1, 1, 0, 0),
+        (1.0, 1, 0, 0),
+        ("1", 1, 0, 0),
+        (" 1\n", 1, 0, 0),
+        (0, 0, 0, 0),
+        (4, 0, 1, 0),
+        (-1, 0, 1, 0),
+        ("Femur", 0, 1, 0),
+        ("B", 0, 1, 0),
+        (True, 0, 1, 0),
+        (None, 0, 0, 1),
+        (..., 0, 0, 1),
+    ],
+)
+def test_each_response_is_right_wrong_invalid_or_unanswered(folder, response, n_correct, invalid, unanswered):
+    found = scored(folder, [question(response), question(1)])
+    assert found["n_correct"] - 1 == n_correct
+    assert found["invalid"] == invalid
+    assert found["unanswered"] == unanswered
+    assert found["answered"] == 2 - unanswered
+
+
+def test_a_custom_correct_key_with_letters_is_compared_exactly(folder):
+    lines = [question(letter, correct=0, letter="B") for letter in ("B", "b", "A", 1)]
+    found = scored(folder, lines, correct_key="letter", response_key="zero_shot_choice")
+    assert (found["n_correct"], found["invalid"], found["correct_key"]) == (1, 0, "letter")
+
+
+def test_failed_lines_count_in_the_whole_their_subject_category_and_kind(folder):
+    found = scored(folder, [question(1)], [failed("refused"), failed("refused", "sociology"), {"subject": "anatomy"}])
+    assert (found["count"], found["failed"], found["accuracy"], found["accuracy_answered"]) == (4, 3, 0.25, 1.0)
+    assert found["failed_by_kind"] == {"refused": 2, "unknown": 1}
+    assert {name: part["count"] for name, part in found["by_subject"].items()} == {"anatomy": 3, "sociology": 1}
+    assert {name: part["count"] for name, part in found["by_category"].items()} == {"social sciences": 1, "other": 3}
+
+
+def test_lines_without_a_subject_count_only_in_the_whole(folder):
+    line = question(1)
+    del line["subject"]
+    found = scored(folder, [line])
+    assert (found["count"], found["by_subject"], found["by_category"]) == (1, {}, {})
+
+
+def test_a_subject_outside_mmlu_is_in_no_category(folder):
+    found = scored(folder, [question(1, subject="knots")])
+    assert (list(found["by_subject"]), found["by_category"]) == (["knots"], {})
+
+
+def test_zero_lines_have_no_accuracy_and_do_not_fail(folder):
+    found = scored(folder, [])
+    assert (found["count"], found["accuracy"], found["accuracy_answered"], found["ci95"]) == (0, None, None, None)
+    assert found["response_key"] == "zero_shot_choice"
+
+
+def test_a_run_whose_lines_all_failed_has_accuracy_0(folder):
+    found = scored(folder, [], [failed(), failed()])
+    assert (found["count"], found["failed"], found["accuracy"], found["accuracy_answered"]) == (2, 2, 0.0, None)
+    assert found["ci95"]["low"] == 0.0
+    assert found["response_key"] == "zero_shot_choice"
+
+
+def test_a_byte_order_mark_and_windows_line_ends_make_no_difference(folder):
+    lines = [question(1), question(2)]
+    plain = scored(folder, lines)
+    content = (folder / "output.jsonl").read_bytes()
+    (folder / "output.jsonl").write_bytes(codecs.BOM_UTF8 + content.replace(b"\n", b"\r\n"))
+    errors = write(folder / "errors.jsonl", [], prefix=codecs.BOM_UTF8)
+    score_component(input_dataset=folder / "output.jsonl", error_dataset=errors, score_dataset=folder / "again.json")
+    assert json.loads((folder / "again.json").read_bytes()) == plain
+
+
+def test_zero_shot_choice_is_the_response_if_any_line_has_it(folder):
+    lines = [question(3, key="other_choice"), question(1, other_choice=0)]
+    found = scored(folder, lines)
+    assert (found["response_key"], found["n_correct"], found["unanswered"]) == ("zero_shot_choice", 1, 1)
+
+
+def test_the_one_key_added_to_every_line_is_the_response(folder):
+    lines = [question(1, key="few_shot_choice", note="x"), question(2, key="few_shot_choice")]
+    found = scored(folder, lines)
+    assert (found["response_key"], found["n_correct"]) == ("few_shot_choice", 1)
+
+
+def test_a_custom_correct_key_is_not_taken_for_the_response(folder):
+    line = question(1, key="my_choice", letter="B")
+    del line["correct_answer"]
+    assert scored(folder, [line], correct_key="letter")["response_key"] == "my_choice"
+
+
+def test_a_named_response_key_wins_over_zero_shot_choice(folder):
+    found = scored(folder, [question(0, few_shot_choice=1)], response_key="few_shot_choice")
+    assert (found["response_key"], found["n_correct"]) == ("few_shot_choice", 1)
+
+
+def test_a_named_response_key_that_a_line_lacks_leaves_it_unanswered(folder):
+    found = scored(folder, [question(0), question(0, mine=1)], response_key="mine")
+    assert (found["unanswered"], found["n_correct"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([question(1, key="first", second=2), question(1, key="first", second=2)], "every line has 'second', 'first'"),
+        (
+            [question(1, key="first"), question(1, key="second")],
+            "no key was added to every line, some have 'first', 'second'",
+        ),
+        ([question()], "no key was added to the dataset's own"),
+    ],
+)
+def test_a_response_key_that_cannot_be_told_is_asked_for(folder, lines, said):
+    with pytest.raises(ConfigError) as caught:
+        scored(folder, lines)
+    message = str(caught.value)
+    assert said in message
+    assert "--response-key" in message
+    assert str(folder / "output.jsonl") in message
+    assert caught.value.key == "response_key"
+    assert not (folder / "score.json").exists()
+
+
+def test_lines_without_the_correct_answer_are_all_listed_with_file_line_and_key(folder):
+    lacking, null = question(1), question(1, correct=None)
+    del lacking["correct_answer"]
+    with pytest.raises(DatasetError) as caught:
+        scored(folder, [question(1), lacking, question(1), null])
+    message = str(caught.value)
+    assert f"{folder / 'output.jsonl'}: 2 bad lines" in message
+    assert "line 2: has no correct answer 'correct_answer'; it has dataset, subject, question" in message
+    assert "line 4: the correct answer 'correct_answer' is null" in message
+    assert (caught.value.path, caught.value.line_number) == (folder / "output.jsonl", 2)
+    assert not (folder / "score.json").exists()
+
+
+def test_a_long_list_of_bad_lines_is_cut_and_counted(folder):
+    with pytest.raises(DatasetError) as caught:
+        scored(folder, [question(1)] * 60, correct_key="answr")
+    assert "60 bad lines" in str(caught.value)
+    assert "… and 10 more" in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["input_dataset", "error_dataset", "calls_dataset"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a": 1}\n{"a": \n', ":2: is not JSON"),
+        (b'{"correct_answer": 1}\n[1]\n', ":2: is a JSON array, not an object"),
+        (b'{"correct_answer": NaN}\n', ":1: holds NaN"),
+        (b'{"correct_answer": "\xff"}\n', ":1: is not UTF-8"),
+        ('{"correct_answer": 1}\n'.encode("utf-16"), "is UTF-16 or UTF-32"),
+        (None, "cannot be read"),
+    ],
+)
+def test_an_unreadable_dataset_is_named_with_its_line(folder, port, content, said):
+    path = folder / "bad.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    values = {"input_dataset": write(folder / "output.jsonl", [question(1)])} | {port: path}
+    with pytest.raises(DatasetError) as caught:
+        score_component(**values, score_dataset=folder / "score.json", response_key="zero_shot_choice")
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert not (folder / "score.json").exists()
+
+
+def test_the_calls_make_no_difference_to_the_score(folder):
+    without = scored(folder, [question(1), question(0)])
+    calls = write(folder / "calls.jsonl", [{"line_number": 1, "latency_s": 9.5, "attempts": 4, "text": "1"}])
+    assert scored(folder, [question(1), question(0)], calls_dataset=calls) == without
+
+
+def test_an_output_folder_gets_score_json_in_it(folder):
+    source = write(folder / "output.jsonl", [question(1)])
+    score_component(input_dataset=source, score_dataset=folder)
+    assert json.loads((folder / "score.json").read_bytes())["count"] == 1
+
+
+def test_missing_parent_folders_of_the_output_are_made(folder):
+    source = write(folder / "output.jsonl", [question(1)])
+    score_component(input_dataset=source, score_dataset=folder / "a" / "b" / "score")
+    assert (folder / "a" / "b" / "score").is_file()
+
+
+def test_an_output_that_cannot_be_written_is_one_clear_error(folder):
+    source = write(folder / "output.jsonl", [question(1)])
+    with pytest.raises(RunFolderError, match=r"cannot be written \(.+\); choose another"):
+        score_component(input_dataset=source, score_dataset=source / "score.json")
+
+
+def test_a_subject_that_utf8_cannot_hold_does_not_stop_the_score(folder):
+    source = folder / "output.jsonl"
+    source.write_bytes(json.dumps(question(1, subject="\ud800")).encode())
+    score_component(input_dataset=source, score_dataset=folder / "score.json")
+    assert list(json.loads((folder / "score.json").read_bytes())["by_subject"]) == ["\ud800"]
+
+
+def test_blank_lines_are_no_lines(folder):
+    source = folder / "output.jsonl"
+    source.write_bytes(b"\n" + json.dumps(question(1)).encode() + b"\n\n  \n")
+    score_component(input_dataset=source, score_dataset=folder / "score.json")
+    assert json.loads((folder / "score.json").read_bytes())["count"] == 1
+
+
+def test_the_declaration_names_the_ports_that_backends_bind():
+    found = [(port.name, port.type, port.direction, port.optional, port.default) for port in score_component.ports]
+    assert found == [
+        ("input_dataset", "uri_file", "input", False, None),
+        ("correct_key", "string", "input", False, "correct_answer"),
+        ("response_key", "string", "input", True, None),
+        ("error_dataset", "uri_file", "input", True, None),
+        ("calls_dataset", "uri_file", "input", True, None),
+        ("score_dataset", "uri_file", "output", False, None),
+    ]
+    assert score_component.name == "jsonl_score_multiplechoice"
+    assert score_component.deterministic is True
+    assert score_component.module == MODULE
+
+
+def test_as_a_process_bad_input_ends_with_2_and_one_message(folder):
+    done = start("--input_dataset", folder / "nowhere.jsonl", "--score_dataset", folder / "score.json")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert "nowhere.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_as_a_process_bad_usage_ends_with_2(folder):
+    done = start("--input_dataset", folder / "output.jsonl")
+    assert done.returncode == 2
+    assert "--score_dataset" in done.stderr
+
+
+def test_the_entry_point_runs_in_process_too(folder, capsys):
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        source = write(folder / "output.jsonl", [question(1, key="a", b=1)])
+        arguments = ["--input_dataset", str(source), "--score_dataset", str(folder / "score.json")]
+        assert score_component.main(arguments) == 2
+        assert "--response-key" in capsys.readouterr().err
+        assert score_component.main([*arguments, "--response_key", "b"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def test_help_describes_every_port():
+    done = start("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    for port in score_component.ports:
+        assert f"--{port.name}" in done.stdout
+    assert "accuracy with a 95 % interval" in done.stdout
+
+
+def test_help_shows_the_command_that_runs_it():
+    assert f"python -m {MODULE}" in " ".join(start("--help").stdout.split())
