@@ -111,4 +111,4 @@ def _whose_answers(run_dir: Path) -> str:
     served = ", ".join(facts.get("served_models", {})) or facts.get("model", "unknown")
     source = "recorded answers of" if facts.get("endpoint_kind") == "recorded" else "live answers of"
     strategies = ", ".join(facts.get("strategies", {})) or "none"
-    return f"answers       {source} {served}; select by {strategies}"
+    return f"answers       {source} {served}\nselect        by {strategies}"

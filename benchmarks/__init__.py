@@ -1,0 +1,1 @@
+"""Measurements, printed and never judged: `make bench`."""
