@@ -36,7 +36,7 @@ def register_select_strategies(register: Register) -> None:
 
 @hookspec
 def register_dataset_loaders(register: Register) -> None:
-    """Add a source for create-dataset: `register(name, loader)` with a `dataset.mmlu.Loader`."""
+    """Add a source for create-dataset: `register(name, loader)` with a `dataset.loader.Loader`."""
 
 
 @hookspec

@@ -36,7 +36,10 @@ def create_dataset(as_json: bool, **values: Any) -> int:
     if as_json:
         print_json({name: str(value) if isinstance(value, Path) else value for name, value in vars(found).items()})
     else:
-        click.echo(f"{found.path}: {found.lines} lines from {found.source} ({found.revision or 'not pinned'})")
+        click.echo(f"{found.path}: {found.lines} lines from {found.source}")
+        if found.commit is not None:
+            advice = "" if found.revision else f"; not pinned, to repeat this: --revision {found.commit}"
+            click.echo(f"commit {found.commit}{advice}")
         click.echo(f"next: mmlu-pipe run --dataset {found.name} --other-config other_configs.json")
     return 0
 

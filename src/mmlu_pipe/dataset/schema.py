@@ -1,0 +1,186 @@
+"""The check of a dataset: every line is read once, and all bad lines are reported together."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmlu_pipe.errors import DatasetError
+from mmlu_pipe.hashing import sha256_file
+from mmlu_pipe.jsonl import MAX_LISTED, parse_object, raw_lines
+from mmlu_pipe.records import JsonObject
+
+__all__ = ["DEFAULT_CORRECT_KEY", "DatasetFacts", "Problems", "check_dataset", "shown"]
+
+DEFAULT_CORRECT_KEY = "correct_answer"
+LETTERS = "ABCD"
+
+_KEY_END = re.compile(rb'"[ \t\r\n]*:')
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a dataset whose lines are all good.
+
+    Attributes:
+        path: the file.
+        lines: lines that are not blank.
+        sha256: hex SHA-256 of the file's bytes.
+        bytes: size of the file.
+        subjects: subject → lines, in order of first appearance; lines without a subject are in none.
+    """
+
+    path: Path
+    lines: int
+    sha256: str
+    bytes: int
+    subjects: dict[str, int]
+
+
+class Problems:
+    """Bad places of one source: all are counted, the first `MAX_LISTED` are kept in words."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._listed: list[str] = []
+        self._first: int | None = None
+
+    def add(self, where: str, problem: str, *, line_number: int | None = None) -> None:
+        """Note what is wrong at one place; call it once a place."""
+        if self._count == 0:
+            self._first = line_number
+        if self._count < MAX_LISTED:
+            self._listed.append(f"  {where}: {problem}")
+        self._count += 1
+
+    def raise_if_any(self, source: str, *, noun: str = "line", path: Path | None = None) -> None:
+        """Raise one error for all of them.
+
+        Raises:
+            DatasetError: there was a problem.
+        """
+        if not self._count:
+            return
+        more = [f"  … and {self._count - MAX_LISTED} more"] if self._count > MAX_LISTED else []
+        nouns = noun if self._count == 1 else f"{noun}s"
+        raise DatasetError(
+            "\n".join([f"{source}: {self._count} bad {nouns}; mend or remove:", *self._listed, *more]),
+            path=path,
+            line_number=self._first,
+        )
+
+
+def check_dataset(path: Path, *, correct_key: str = DEFAULT_CORRECT_KEY) -> DatasetFacts:
+    """Check every line of a dataset, in memory that does not grow with it.
+
+    A line is an object with `question` (text), `choices` (two or more texts or numbers) and `correct_key`: the
+    0-based index of the right choice under the default key, any value but null, a list or an object under another.
+    `dataset` and `subject` are optional texts. Further keys are free.
+
+    Raises:
+        DatasetError: the file cannot be read, has no line, or has bad lines; all of these are counted and the first
+            ones listed.
+    """
+    problems = Problems()
+    subjects: dict[str, int] = {}
+    lines = 0
+    for number, raw in raw_lines(path):
+        lines += 1
+        try:
+            line = parse_object(raw)
+        except ValueError as error:
+            problems.add(f"line {number}", str(error), line_number=number)
+            continue
+        if found := _line_problems(line, raw, correct_key):
+            problems.add(f"line {number}", "; ".join(found), line_number=number)
+        elif "subject" in line:
+            subjects[line["subject"]] = subjects.get(line["subject"], 0) + 1
+    problems.raise_if_any(str(path), path=path)
+    if not lines:
+        raise DatasetError(f"{path}: is empty; a dataset has one question a line", path=path)
+    return DatasetFacts(path, lines, sha256_file(path), path.stat().st_size, subjects)
+
+
+def _line_problems(line: JsonObject, raw: bytes, correct_key: str) -> list[str]:
+    found = [f"has the key {shown(key)} more than once" for key in _duplicate_keys(line, raw)]
+    required = dict.fromkeys(("question", "choices", correct_key))
+    found += [f"misses the key {shown(key)}" for key in required if key not in line]
+    found += [
+        f"{key} is {shown(line[key])}, not a text"
+        for key in ("dataset", "subject")
+        if key in line and not isinstance(line[key], str)
+    ]
+    question = line.get("question", "?")
+    if not isinstance(question, str) or not question.strip():
+        found.append(f"question is {shown(question)}, not a text that says something")
+    choices = line.get("choices")
+    if "choices" in line and (problem := _choices_problem(choices)):
+        found.append(problem)
+        choices = None
+    if correct_key in line:
+        count = len(choices) if isinstance(choices, list) else None
+        problem = (
+            _index_problem(line[correct_key], count)
+            if correct_key == DEFAULT_CORRECT_KEY
+            else _scalar_problem(line[correct_key])
+        )
+        if problem:
+            found.append(f"{correct_key} {problem}")
+    return found
+
+
+def _choices_problem(choices: Any) -> str | None:
+    if not isinstance(choices, list):
+        return f"choices is {shown(choices)}, not a list"
+    if len(choices) < 2:
+        return f"choices has {len(choices)} of the two or more entries it needs"
+    for index, choice in enumerate(choices):
+        if isinstance(choice, bool) or not isinstance(choice, str | int | float):
+            return f"choices[{index}] is {shown(choice)}, neither a text nor a number"
+    return None
+
+
+def _index_problem(value: Any, count: int | None) -> str | None:
+    """What is wrong with the index of a choice; `count` is None where the choices themselves are bad."""
+    if isinstance(value, str) and value.strip().upper() in tuple(LETTERS):
+        return f"is the letter {shown(value)}, not a 0-based index; create-dataset --source FILE rewrites letters"
+    is_digits = isinstance(value, str) and value.isascii() and value.removeprefix("-").isdecimal()
+    is_index = type(value) is int or is_digits
+    if not is_index:
+        return f"is {shown(value)}, not a 0-based index"
+    # Digits beyond any list's length are not turned into a number: Python refuses that for very long ones.
+    if count is not None and (len(str(value)) > 18 or not 0 <= int(value) < count):
+        return f"is {shown(value)}, but the choices are 0 to {count - 1}"
+    return None
+
+
+def _scalar_problem(value: Any) -> str | None:
+    return (
+        f"is {shown(value)}, not a text, number or boolean" if value is None or isinstance(value, list | dict) else None
+    )
+
+
+def _duplicate_keys(line: JsonObject, raw: bytes) -> list[str]:
+    # No more ends of keys than keys: none was written twice, and the line need not be parsed again.
+    if raw.count(b":") == len(line) or len(_KEY_END.findall(raw)) == len(line):
+        return []
+    found: dict[str, None] = {}
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found[key] = None
+            seen.add(key)
+
+    json.loads(raw.decode(), object_pairs_hook=look)
+    return list(found)
+
+
+def shown(value: Any) -> str:
+    """A JSON value for a message: as it is written in a file, on one line, cut where it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
