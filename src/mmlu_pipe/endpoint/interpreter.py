@@ -5,14 +5,17 @@ not continue a grammar, so: what enumerates to literals is a `select`, what is f
 is refused with the construct's name and what to use instead.
 
 An open assistant turn that already has text is sent as the last message, with the role assistant; the answer is
-appended to it. So text before a `select` or `gen` is never dropped.
+appended to it. So text before a `select` or `gen` is never dropped. A turn without text is no message.
+
+A captured log_prob is the sum over the selects in it, from the endpoint's raw logprobs; it is None where a part was
+generated without logprobs, as every `gen` is.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from guidance._ast import (
@@ -26,6 +29,7 @@ from guidance._ast import (
     RoleEnd,
     RoleStart,
     RuleNode,
+    RuleRefNode,
     SelectNode,
     SubgrammarNode,
 )
@@ -34,7 +38,7 @@ from guidance.models import Model
 from guidance.models._base import Interpreter, State
 from guidance.trace import OutputAttr, TextOutput
 
-from mmlu_pipe.endpoint.chat import ChatClient
+from mmlu_pipe.endpoint.chat import ChatClient, FieldWithdrawn
 from mmlu_pipe.endpoint.select import Question, Selector
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.errors import EndpointError, ProgramError
@@ -43,13 +47,13 @@ from mmlu_pipe.records import JsonObject
 __all__ = ["MAX_OPTIONS", "chat_model", "model_for_line"]
 
 MAX_OPTIONS = 500
-"""Options of one select; structured outputs allow no more enum values."""
+"""Options of one select; structured outputs allow no more enum values ("Expected at most 500 enum values")."""
 
 _SAMPLING = SamplingParams(top_p=None, top_k=None, min_p=None, repetition_penalty=None)
 _ROLES = ("system", "user", "assistant")
 _ADVICE = {
-    "RegexNode": ("gen(regex=…)", "select([...]) over the possible texts, or guidance.json"),
-    "RepeatNode": ("a repetition", "gen(…) for free text, or guidance.json"),
+    "RegexNode": ("a regular expression (gen(regex=…), regex(…))", "select([...]) over the texts, or guidance.json"),
+    "RepeatNode": ("an unbounded repetition (zero_or_more, one_or_more)", "gen(…) for free text, or guidance.json"),
     "SubstringNode": ("substring(…)", "select([...]) over the possible texts"),
     "LarkNode": ("lark(…)", "guidance.json, or select([...])"),
     "SubgrammarNode": ("subgrammar(…)", "guidance.json, or select([...])"),
@@ -118,7 +122,7 @@ class _ChatInterpreter(Interpreter[_ChatState]):
         self.client = client
         self.selector = selector
         self.session = session
-        self._logprob: float | None = None
+        self._logprobs: tuple[float | None, ...] = ()  # of every answer so far
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         new = object.__new__(type(self))
@@ -127,13 +131,18 @@ class _ChatInterpreter(Interpreter[_ChatState]):
         return new
 
     def run(self, node: ASTNode, **kwargs: Any) -> Iterator[OutputAttr]:
-        if self.state.active_role is None and not isinstance(node, RoleStart):
+        role = self.state.active_role
+        if isinstance(node, RoleStart) and role is not None:
+            raise ProgramError(f"`with {node.role}():` stands inside `with {role}():`; end the one before the other")
+        if role is None and not isinstance(node, RoleStart):
             if isinstance(node, LiteralNode) and not node.value.strip():
                 return
             raise ProgramError(
                 f"{_shown(node)} stands outside of a role; put it in `with system():`, `with user():` or "
                 "`with assistant():`"
             )
+        if isinstance(node, RuleRefNode):
+            raise _unsupported(node)
         yield from super().run(node, **kwargs)
 
     def role_start(self, node: RoleStart, **_kwargs: Any) -> Iterator[OutputAttr]:
@@ -169,44 +178,60 @@ class _ChatInterpreter(Interpreter[_ChatState]):
         if node.stop_capture is not None:
             raise ProgramError("gen(save_stop_text=…) cannot work on a chat endpoint; leave it out")
         if node.lazy:
-            raise ProgramError("a lazy rule (gen(stop_regex=…)) cannot work on a chat endpoint; use gen(stop='…')")
+            raise ProgramError("a lazy rule cannot work on a chat endpoint; use gen(stop='…')")
+        if node.max_tokens is not None and isinstance(node.value, SubgrammarNode):
+            raise ProgramError(
+                "token_limit(…) over several parts cannot work on a chat endpoint; use gen(max_tokens=…)"
+            )
         fields = dict(kwargs.get("fields") or {})
         if node.temperature is not None:
             fields["temperature"] = node.temperature
         if node.max_tokens is not None:
             fields["max_completion_tokens"] = node.max_tokens
-        if node.stop is not None:
+        if node.stop is not None and node.stop != LiteralNode(""):
             if not isinstance(node.stop, LiteralNode):
-                raise ProgramError("gen(stop=[…]) and gen(stop_regex=…) cannot work here; use one text: gen(stop='…')")
+                raise ProgramError(
+                    "gen(stop=[…]) and gen(stop_regex=…) cannot work on a chat endpoint; use one text: gen(stop='…')"
+                )
             fields["stop"] = [node.stop.value]
+        kwargs["fields"] = fields
         if node.capture is None:
-            yield from self.run(node.value, **kwargs | {"fields": fields})
+            yield from self.run(node.value, **kwargs)
             return
-        start = len(self.state.text)
-        self._logprob = None
-        yield from self.run(node.value, **kwargs | {"fields": fields})
-        yield self.state.apply_capture(node.capture, self.state.text[start:], self._logprob, node.list_append)
+        start, asked = len(self.state.text), len(self._logprobs)
+        yield from self.run(node.value, **kwargs)
+        inside = self._logprobs[asked:]
+        known = [logprob for logprob in inside if logprob is not None]
+        log_prob = sum(known) if known and len(known) == len(inside) else None
+        yield self.state.apply_capture(node.capture, self.state.text[start:], log_prob, node.list_append)
+
+    def subgrammar(self, node: SubgrammarNode, **kwargs: Any) -> Iterator[OutputAttr]:
+        if node.skip_regex is not None:
+            raise _unsupported(node)
+        yield from self.run(node.body, **kwargs)
 
     def regex(self, node: RegexNode, **kwargs: Any) -> Iterator[OutputAttr]:
         if node.regex is not None:
             raise _unsupported(node)
-        yield from self._generate("gen(…)", **kwargs)
+        yield self._answered(self._ask("gen(…)", kwargs), None)
 
     def json(self, node: JsonNode, **kwargs: Any) -> Iterator[OutputAttr]:
-        capabilities = self.client.capabilities
-        if not (capabilities.structured_outputs if node.schema else capabilities.json_object):
+        need = "structured_outputs" if node.schema else "json_object"
+        wanted: JsonObject = {"type": "json_object"}
+        if node.schema:
+            schema = {"name": "answer", "strict": True, "schema": _strict(node.schema)}
+            wanted = {"type": "json_schema", "json_schema": schema}
+        try:
+            text = self._ask("guidance.json", kwargs, needs=(need,), response_format=wanted)
+        except FieldWithdrawn as error:
             raise ProgramError(
-                f"guidance.json needs structured outputs, which {capabilities.model} on "
-                f"{capabilities.api_version} does not have; use a newer aoai_api_version or model, or select([...])"
-            )
-        schema: JsonObject = {"name": "answer", "strict": True, "schema": node.schema}
-        response_format = {"type": "json_schema", "json_schema": schema} if node.schema else {"type": "json_object"}
-        for output in self._generate("guidance.json", response_format=response_format, **kwargs):
-            try:
-                json.loads(output.value)
-            except ValueError as error:
-                raise EndpointError(f"the answer to guidance.json is no JSON: {output.value[:200]!r}") from error
-            yield output
+                f"guidance.json cannot work here: {error}; use a newer aoai_api_version or model, or select([...])"
+            ) from error
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise EndpointError(f"the answer to guidance.json is no JSON: {text[:200]!r}") from error
+        yield self._answered(text, None)
 
     def grammar(self, node: GrammarNode, **_kwargs: Any) -> Iterator[OutputAttr]:
         raise _unsupported(node)
@@ -227,28 +252,36 @@ class _ChatInterpreter(Interpreter[_ChatState]):
         raise _unsupported(node)
 
     def _choose(self, options: list[str], **kwargs: Any) -> Iterator[OutputAttr]:
-        self._assistant_only("select")
-        fields = {name: value for name, value in self._fields(kwargs).items() if name == "temperature"}
-        question = Question(self.client, self.session, self.state.conversation(), options, fields)
-        selection = self.selector.select(question)
-        self._logprob = selection.logprob
-        self.state.text += selection.value
-        yield TextOutput(value=selection.value, is_generated=True)
+        if len(options) == 1:
+            yield from self.text(LiteralNode(options[0]))
+            return
+        messages = self._conversation("select")
+        fields = {name: value for name, value in self._fields(kwargs).items() if name in ("temperature", "top_p")}
+        selection = self.selector.select(Question(self.client, self.session, messages, options, fields))
+        yield self._answered(selection.value, selection.logprob)
 
-    def _generate(self, construct: str, **kwargs: Any) -> Iterator[TextOutput]:
-        self._assistant_only(construct)
-        response_format = kwargs.pop("response_format", None)
-        fields = self._fields(kwargs) | ({"response_format": response_format} if response_format else {})
-        answer = self.client.ask(self.state.conversation(), self.session, **fields)
-        self.state.text += answer.text
-        yield TextOutput(value=answer.text, is_generated=True)
+    def _ask(self, construct: str, kwargs: dict[str, Any], **more: Any) -> str:
+        fields = self._fields(kwargs)
+        text = self.client.ask(self._conversation(construct), self.session, **(fields | more)).text
+        for stop in fields.get("stop", ()):
+            text = text.partition(stop)[0]  # a deployment that takes no `stop` is not sent it, and goes on
+        return text
 
-    def _assistant_only(self, construct: str) -> None:
+    def _answered(self, text: str, logprob: float | None) -> TextOutput:
+        self.state.text += text
+        self._logprobs += (logprob,)
+        return TextOutput(value=text, is_generated=True)
+
+    def _conversation(self, construct: str) -> list[JsonObject]:
         if self.state.active_role != "assistant":
             raise ProgramError(
                 f"{construct} stands in the role {self.state.active_role!r}; a chat endpoint generates as the "
                 "assistant only: put it in `with assistant():`"
             )
+        messages = self.state.conversation()
+        if not messages:
+            raise ProgramError(f"{construct} comes before any message; begin with text in `with user():`")
+        return messages
 
     @staticmethod
     def _fields(kwargs: dict[str, Any]) -> JsonObject:
@@ -267,10 +300,12 @@ def _options(node: GrammarNode) -> list[str]:
     Raises:
         ProgramError: it does not, or to too many.
     """
-    found = list(dict.fromkeys(itertools.islice(_texts(node), MAX_OPTIONS + 1)))
-    if len(found) > MAX_OPTIONS:
-        raise ProgramError(f"this select has more than {MAX_OPTIONS} options; ask in two steps")
-    return found
+    found: dict[str, None] = {}
+    for text in _texts(node):
+        found[text] = None
+        if len(found) > MAX_OPTIONS:
+            raise ProgramError(f"this select has more than {MAX_OPTIONS} options; ask in two steps")
+    return list(found)
 
 
 def _texts(node: GrammarNode) -> Iterator[str]:
@@ -280,29 +315,52 @@ def _texts(node: GrammarNode) -> Iterator[str]:
         for alternative in node.alternatives:
             yield from _texts(alternative)
     elif isinstance(node, JoinNode):
-        for parts in itertools.product(*(_options(part) for part in node.nodes)):
-            yield "".join(parts)
+        yield from _joined(_options(part) for part in node.nodes)
     elif isinstance(node, RepeatNode) and node.max is not None:
         once = _options(node.node)
         for times in range(node.min, node.max + 1):
-            for parts in itertools.product(once, repeat=times):
-                yield "".join(parts)
-    elif isinstance(node, RuleNode) and isinstance(node.value, SubgrammarNode):
-        yield from _texts(node.value.body)
+            yield from _joined(itertools.repeat(once, times))
+    elif isinstance(node, RuleNode) and node.capture is not None:
+        raise ProgramError(
+            f"{node.capture!r} is captured inside a select or a repetition, where a chat endpoint cannot tell it "
+            "apart; name the select itself: select([...], name=…)"
+        )
     elif isinstance(node, RuleNode):
-        if node.capture is not None:
-            raise ProgramError(
-                f"the option {node.capture!r} of a select captures its own text, which a chat endpoint cannot tell "
-                "apart; name the select itself: select([...], name=…)"
-            )
         yield from _texts(node.value)
+    elif isinstance(node, SubgrammarNode) and node.skip_regex is None:
+        yield from _texts(node.body)
     else:
-        raise _unsupported(node, " inside select")
+        raise _unsupported(node)
 
 
-def _unsupported(node: object, where: str = "") -> ProgramError:
+def _joined(parts: Iterable[list[str]]) -> Iterator[str]:
+    return map("".join, itertools.product(*parts))
+
+
+def _strict(schema: Any) -> Any:
+    """A schema as strict structured outputs want it: objects closed, all their keys required, no defaults.
+
+    Whatever fits it fits the schema as given, too.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    new: JsonObject = {name: value for name, value in schema.items() if name != "default"}
+    for name in new.keys() & {"properties", "$defs", "definitions"}:
+        new[name] = {key: _strict(part) for key, part in new[name].items()}
+    for name in new.keys() & {"anyOf", "allOf"}:
+        new[name] = [_strict(part) for part in new[name]]
+    if "items" in new:
+        new["items"] = _strict(new["items"])
+    if "properties" in new:
+        new = {"additionalProperties": False} | new | {"required": list(new["properties"])}
+    return new
+
+
+def _unsupported(node: object) -> ProgramError:
     construct, instead = _ADVICE.get(type(node).__name__, (type(node).__name__, "select([...]) or gen(…)"))
-    return ProgramError(f"{construct}{where} cannot work on a chat endpoint; use {instead}")
+    if isinstance(node, RegexNode) and node.regex is None:
+        construct, instead = "gen(…) inside a select or a repetition", "a gen(…) of its own, before or after"
+    return ProgramError(f"{construct} cannot work on a chat endpoint; use {instead}")
 
 
 def _shown(node: object) -> str:
@@ -310,4 +368,6 @@ def _shown(node: object) -> str:
         return f"the text {node.value[:40]!r}"
     if isinstance(node, RuleNode):
         return f"the generation {node.capture or node.name!r}"
+    if isinstance(node, JoinNode):
+        return _shown(node.nodes[0])
     return _ADVICE.get(type(node).__name__, (type(node).__name__, ""))[0]

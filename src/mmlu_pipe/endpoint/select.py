@@ -24,7 +24,7 @@ from mmlu_pipe.records import JsonObject
 __all__ = ["AUTO_ORDER", "Question", "SelectStrategy", "Selection", "Selector", "match_option"]
 
 AUTO_ORDER = ("json_schema", "logprob", "text")
-"""`auto` takes the first that the deployment and the options allow."""
+"""`auto` takes the first that the deployment and the options allow; plugins' strategies are used by name only."""
 
 TEXT_RULE = "text-v1"
 """Name and version of the matching rule of `text` (see match_option); a change of the rule changes the name."""
@@ -89,7 +89,18 @@ class Selector:
         self._name = name
 
     def select(self, question: Question) -> Selection:
-        """Choose by the named strategy; `auto` moves on where the endpoint withdraws what a strategy needs."""
+        """Choose by the named strategy; `auto` moves on where the endpoint withdraws what a strategy needs.
+
+        Raises:
+            SelectFailed: the answer is none of the options.
+            EndpointRejected: the named strategy does not work on this deployment.
+        """
+        selection = self._select(question)
+        if selection.value not in question.options:
+            raise _off_menu(question.options, str(selection.value))
+        return selection
+
+    def _select(self, question: Question) -> Selection:
         if self._name != "auto":
             try:
                 return self._strategies[self._name].select(question)
@@ -116,9 +127,15 @@ class JsonSchemaSelect:
     key = "choice"
 
     def available(self, capabilities: Capabilities, options: Sequence[str]) -> bool:
-        return capabilities.structured_outputs
+        return capabilities.structured_outputs and not _no_enum_values(options)
 
     def select(self, question: Question) -> Selection:
+        if bad := _no_enum_values(question.options):
+            raise SelectFailed(
+                f"structured outputs take no option with a double quote or a line break ({bad[0]!r}); use auto or text",
+                options=question.options,
+                text="",
+            )
         schema = {
             "type": "object",
             "properties": {self.key: {"type": "string", "enum": list(question.options)}},
@@ -171,7 +188,8 @@ class LogprobSelect:
         distribution = text_distribution(answer.completion.tokens[:1], question.options)
         if not distribution:
             raise _off_menu(question.options, answer.text)
-        best = max(distribution, key=lambda option: distribution[option])
+        said = answer.text.strip()
+        best = max(distribution, key=lambda option: (distribution[option], option.strip() == said))
         return _selection(best, distribution)
 
 
@@ -200,30 +218,32 @@ class TextSelect:
             except Truncated:
                 text = ""
             said = [{"role": "assistant", "content": text}] if text else []
-            extra = [*said, {"role": "user", "content": f"Reply with exactly one of these and nothing else: {menu}"}]
+            again = {"role": "user", "content": f"Reply with exactly one of these and nothing else: {menu}"}
+            extra = [*extra, *said, again]
         raise _off_menu(question.options, text)
+
+
+_PAIRS = (*map(tuple, ('""', "''", "``", "()", "[]", "“”", "‘’", "«»", "**")), ("**", "**"))
 
 
 def match_option(text: str, options: Sequence[str]) -> str | None:
     """The option that a free text is, by the rule `text-v1`, or None.
 
     The text must be the option itself once Unicode is composed (NFC) and this is taken off: blanks around it, one
-    pair of quotes, brackets, asterisks or backticks around it, and one full stop at its end. Letter case counts. A
+    pair of quotes, brackets, asterisks (single or double) or backticks around it, and one full stop at its end, within
+    the pair or after it. Letter case counts. An option that the text is without taking anything off goes first; a
     text that fits two options fits none.
     """
-    whole = unicodedata.normalize("NFC", text).strip()
-    forms = {whole, whole.removesuffix(".").rstrip()}
-    for opening, closing in (('"', '"'), ("'", "'"), ("`", "`"), ("**", "**"), ("*", "*"), ("(", ")"), ("[", "]")):
-        forms |= {
-            form[len(opening) : -len(closing)].strip()
-            for form in list(forms)
-            if len(form) > len(opening) + len(closing) and form.startswith(opening) and form.endswith(closing)
-        }
-    found = {option for option in options if unicodedata.normalize("NFC", option).strip() in forms}
-    exact = [option for option in found if unicodedata.normalize("NFC", option).strip() == whole]
-    if len(exact) == 1:
-        return exact[0]
-    return found.pop() if len(found) == 1 else None
+    if text in options:
+        return text
+    whole = _composed(text)
+    bare = {_without_stop(whole), *_unwrapped(_without_stop(whole))}
+    bare |= {form for wrapped in _unwrapped(whole) for form in (wrapped, _without_stop(wrapped))}
+    for forms in ({whole}, bare - {""}):
+        found = [option for option in options if _composed(option) in forms]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 @hookimpl
@@ -232,6 +252,30 @@ def register_select_strategies(register: Any) -> None:
     register("json_schema", JsonSchemaSelect())
     register("logprob", LogprobSelect())
     register("text", TextSelect())
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _without_stop(text: str) -> str:
+    return text.removesuffix(".").rstrip()
+
+
+def _unwrapped(text: str) -> list[str]:
+    return [
+        text[len(opening) : -len(closing)].strip()
+        for opening, closing in _PAIRS
+        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing)
+    ]
+
+
+def _no_enum_values(options: Sequence[str]) -> list[str]:
+    """The options that strict structured outputs refuse in an enum.
+
+    https://community.openai.com/t/limitations-on-enum-values-in-structured-outputs/984464
+    """
+    return [option for option in options if any(character in option for character in '"\n\0')]
 
 
 def _one_token_tells(options: Sequence[str]) -> bool:
