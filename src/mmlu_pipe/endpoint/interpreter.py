@@ -39,6 +39,7 @@ from guidance.models._base import Interpreter, State
 from guidance.trace import OutputAttr, TextOutput
 
 from mmlu_pipe.endpoint.chat import ChatClient, FieldWithdrawn
+from mmlu_pipe.endpoint.json_schema import strict_schema
 from mmlu_pipe.endpoint.select import Question, Selector
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.errors import EndpointError, ProgramError
@@ -219,7 +220,7 @@ class _ChatInterpreter(Interpreter[_ChatState]):
         need = "structured_outputs" if node.schema else "json_object"
         wanted: JsonObject = {"type": "json_object"}
         if node.schema:
-            schema = {"name": "answer", "strict": True, "schema": _strict(node.schema)}
+            schema = {"name": "answer", "strict": True, "schema": strict_schema(node.schema)}
             wanted = {"type": "json_schema", "json_schema": schema}
         try:
             text = self._ask("guidance.json", kwargs, needs=(need,), response_format=wanted)
@@ -335,25 +336,6 @@ def _texts(node: GrammarNode) -> Iterator[str]:
 
 def _joined(parts: Iterable[list[str]]) -> Iterator[str]:
     return map("".join, itertools.product(*parts))
-
-
-def _strict(schema: Any) -> Any:
-    """A schema as strict structured outputs want it: objects closed, all their keys required, no defaults.
-
-    Whatever fits it fits the schema as given, too.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    new: JsonObject = {name: value for name, value in schema.items() if name != "default"}
-    for name in new.keys() & {"properties", "$defs", "definitions"}:
-        new[name] = {key: _strict(part) for key, part in new[name].items()}
-    for name in new.keys() & {"anyOf", "allOf"}:
-        new[name] = [_strict(part) for part in new[name]]
-    if "items" in new:
-        new["items"] = _strict(new["items"])
-    if "properties" in new:
-        new = {"additionalProperties": False} | new | {"required": list(new["properties"])}
-    return new
 
 
 def _unsupported(node: object) -> ProgramError:
