@@ -47,6 +47,7 @@ from guidance.models import Mock
 from mmlu_pipe.endpoint import interpreter
 from mmlu_pipe.endpoint.connect import Connection, ModelOptions, connect
 from mmlu_pipe.endpoint.interpreter import MAX_OPTIONS, model_for_line
+from mmlu_pipe.endpoint.json_schema import strict_schema
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.errors import EndpointError, EndpointRejected, ProgramError, SelectFailed
 from mmlu_pipe.records import Endpoint
@@ -485,7 +486,7 @@ def test_a_strict_schema_leaves_what_it_does_not_know() -> None:
         "properties": {"a": {"allOf": [{"type": "array", "items": {"properties": {"b": True}}}]}},
         "additionalProperties": {"type": "string"},
     }
-    assert interpreter._strict(given) == {
+    assert strict_schema(given) == {
         "type": "object",
         "properties": {
             "a": {
