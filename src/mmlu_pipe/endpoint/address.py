@@ -9,8 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import replace
-from typing import Literal
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.records import Endpoint
@@ -20,10 +19,22 @@ __all__ = ["V1_VERSIONS", "base_url", "endpoint_kind", "is_loopback", "is_v1", "
 V1_VERSIONS = ("v1", "preview", "latest")
 """API versions of the v1 style; `v1` sends no `api-version` at all."""
 
-_DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
-_TARGET = re.compile(r"(?P<prefix>.*)/openai/deployments/(?P<deployment>[^/]+)(/chat/completions)?", re.IGNORECASE)
-_V1 = re.compile(r"(?P<prefix>.*)/openai/v1(/chat/completions)?", re.IGNORECASE)
-_OTHER_API = re.compile(r"(?P<prefix>.*?)/(openai/.+|models(/.*)?|api/projects(/.*)?)", re.IGNORECASE)
+_DATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?")
+_TARGET = re.compile(
+    r"(?P<prefix>.*)/openai/deployments/(?P<deployment>[^/]+)(/chat(/completions)?)?", re.IGNORECASE | re.DOTALL
+)
+_V1 = re.compile(r"(?P<prefix>.*)/openai/v1(/chat(/completions)?)?", re.IGNORECASE | re.DOTALL)
+# Other APIs of the same hosts; a gateway's own path such as /openai/team-a is none of them.
+_UNDER_OPENAI = (
+    "v1|deployments|responses|realtime|chat|completions|embeddings|models|images|audio|files|batches|assistants|"
+    "threads|vector_stores|fine_tuning|evals|operations"
+)
+_OTHER_API = re.compile(
+    rf"/(openai(/({_UNDER_OPENAI})(/.*)?)?|models(/(chat|embeddings|images|info)(/.*)?)?|(api/projects|anthropic)(/.*)?)$",
+    re.IGNORECASE | re.DOTALL,
+)
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+_EXAMPLE = "it looks like https://<name>.openai.azure.com"
 
 _KINDS = {
     "openai.azure.com": "azure_openai",
@@ -54,41 +65,49 @@ def normalise(endpoint: Endpoint) -> Endpoint:
     """The endpoint with a base URL that both styles can be built on, and a checked API version.
 
     Accepts a resource's base URL, a gateway with a path, the v1 base URL, and a pasted Target URI whose deployment
-    and version agree with the other keys.
+    and version agree with the other keys. `/openai` at the end is taken off: both styles begin with it.
 
     Raises:
         ConfigError: with the corrected value where there is one.
     """
-    parts = _split(endpoint.endpoint)
-    query = parse_qs(parts.query)
+    parts = _split(endpoint.endpoint.strip())
+    queries = [(name.lower(), value) for name, value in parse_qsl(parts.query, keep_blank_values=True)]
+    given = [value for name, value in queries if name == "api-version" and value]
+    strange = bool(parts.fragment) or any(name != "api-version" for name, _value in queries)
     path = parts.path.rstrip("/")
-    version = endpoint.api_version
+    version = endpoint.api_version.strip().lower()
     if found := _TARGET.fullmatch(path):
-        path = found["prefix"]
+        path = found["prefix"].rstrip("/")
         _agree("aoai_deployment", endpoint.deployment, unquote(found["deployment"]))
-        for given in query.get("api-version", []):
-            _agree("aoai_api_version", version, given)
     elif found := _V1.fullmatch(path):
-        path = found["prefix"]
-        if not is_v1(version):
+        path = found["prefix"].rstrip("/")
+        strange = strange or not all(map(is_v1, given))  # no address of either style
+        if not is_v1(version) and not strange:
             raise ConfigError(
                 f"aoai_endpoint ends in /openai/v1, which has no dated versions, but aoai_api_version is {version!r}: "
                 f'set aoai_api_version to "v1", or aoai_endpoint to "{_join(parts, path)}"',
                 key="aoai_api_version",
             )
-    elif query or parts.fragment or _OTHER_API.fullmatch(path):
-        other = _OTHER_API.fullmatch(path)
-        corrected = _join(parts, other["prefix"] if other else path)
+    else:
+        strange = strange or bool(given)
+        path = re.sub(r"/+openai$", "", path, flags=re.IGNORECASE)
+    other = _OTHER_API.search(path)
+    if other or strange:
+        corrected = _join(parts, path[: other.start()] if other else path)
+        shown = _join(parts, parts.path) + ("?…" if parts.query else "")
         raise ConfigError(
-            f'aoai_endpoint {endpoint.endpoint!r} is the address of another API; set it to "{corrected}"',
+            f"aoai_endpoint {shown!r} is more than the address of the resource, or of another API; "
+            f'set it to "{corrected}"',
             key="aoai_endpoint",
         )
+    for value in given:
+        _agree("aoai_api_version", version, value)
     if not is_v1(version) and not _DATED.fullmatch(version):
         raise ConfigError(
             f"aoai_api_version {version!r} is no API version; use a date such as 2024-10-21, or v1",
             key="aoai_api_version",
         )
-    return replace(endpoint, endpoint=_join(parts, path), api_version=version.lower())
+    return replace(endpoint, endpoint=_join(parts, path), api_version=version)
 
 
 def base_url(endpoint: Endpoint) -> str:
@@ -107,28 +126,36 @@ def endpoint_kind(endpoint: Endpoint) -> str:
 
 
 def _split(text: str) -> SplitResult:
-    key: Literal["aoai_endpoint"] = "aoai_endpoint"
+    """The parts of a URL that may be asked. No message repeats a password or the query."""
+    if "@" in re.split(r"[/?#]", re.sub(r"^[a-z]*:?//", "", text, flags=re.IGNORECASE))[0]:
+        raise _refused("aoai_endpoint holds a user name or password; remove it")
+    shown = re.split(r"[?#]", text)[0]
     if "://" not in text:
-        host = text if "." in text or ":" in text else f"{text}.openai.azure.com"
-        raise ConfigError(f'aoai_endpoint {text!r} has no scheme; set it to "https://{host}"', key=key)
+        rest = re.sub(r"^https?[:/]+", "", shown, flags=re.IGNORECASE)
+        host = rest if re.search(r"[.:/]", rest) else f"{rest}.openai.azure.com"
+        raise _refused(f'aoai_endpoint {shown!r} has no scheme; set it to "https://{host}"')
     try:
         parts = urlsplit(text)
         host = parts.hostname or ""
         _ = parts.port  # a port that is no number raises here
     except ValueError as error:
-        raise ConfigError(f"aoai_endpoint {text!r} is no URL ({error})", key=key) from error
-    if not host or any(character.isspace() for character in text):
-        raise ConfigError(f"aoai_endpoint {text!r} is no URL; it looks like https://<name>.openai.azure.com", key=key)
-    if parts.username or parts.password:
-        raise ConfigError("aoai_endpoint holds a user name or password; remove it", key=key)
+        raise _refused(f"aoai_endpoint {shown!r} is no URL ({error}); {_EXAMPLE}") from None
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise _refused(f"aoai_endpoint {shown!r} holds a blank or an invisible character; {_EXAMPLE}")
+    if ":" not in host and not _HOST.fullmatch(host):
+        raise _refused(f"aoai_endpoint {shown!r} has no valid host name; {_EXAMPLE}")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
-        corrected = _join(parts._replace(scheme="https"), parts.path.rstrip("/"))
-        raise ConfigError(f'aoai_endpoint must be https: set it to "{corrected}"', key=key)
+        secure = parts._replace(scheme="https", netloc=parts.netloc.removesuffix(":80"))
+        raise _refused(f'aoai_endpoint must be https: set it to "{_join(secure, parts.path)}"')
     return parts
 
 
+def _refused(message: str) -> ConfigError:
+    return ConfigError(message, key="aoai_endpoint")
+
+
 def _join(parts: SplitResult, path: str) -> str:
-    return f"{parts.scheme}://{parts.netloc.lower()}{path}".rstrip("/")
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(':')}{path}".rstrip("/")
 
 
 def _agree(key: str, configured: str, in_address: str) -> None:

@@ -14,7 +14,7 @@ import openai
 from mmlu_pipe.endpoint.address import is_v1
 from mmlu_pipe.endpoint.capabilities import Capabilities, Correction, Requirement, apply, correction, unmet
 from mmlu_pipe.endpoint.client import Post
-from mmlu_pipe.endpoint.failures import rejection
+from mmlu_pipe.endpoint.failures import rejection, unanswered, unreachable
 from mmlu_pipe.endpoint.retry import MAX_ATTEMPTS, is_retryable, retry_delay
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.endpoint.wire import Completion, error_object, judge, read_completion
@@ -23,7 +23,6 @@ from mmlu_pipe.errors import (
     EndpointError,
     EndpointUnavailable,
     MmluPipeError,
-    RateLimited,
     RequirementUnmet,
     RunCancelled,
 )
@@ -66,7 +65,12 @@ class Settled:
         self._check()
 
     def fit(self, wanted: JsonObject) -> JsonObject:
-        """The body that may be sent; what is dropped or changed is noticed once a run."""
+        """The body that may be sent; what is dropped or changed is noticed once a run.
+
+        Raises:
+            RequirementUnmet: the endpoint has withdrawn a field that `--require` names.
+        """
+        self._check()
         body, dropped = apply(self.capabilities, wanted)
         for field in dropped:
             message = str(field)
@@ -78,18 +82,13 @@ class Settled:
         return body
 
     def correct(self, found: Correction, sent_under: Capabilities) -> None:
-        """Take the endpoint's word; a correction that another thread made first is left as it is.
-
-        Raises:
-            RequirementUnmet: the field is named by `--require`.
-        """
+        """Take the endpoint's word; a correction that another thread made first is left as it is."""
         with self._lock:
             if self.capabilities is not sent_under:
                 return
             self.capabilities = found.capabilities
             self.corrections.append(found.message)
         self._notice(f"corrected by the endpoint: {found.message}")
-        self._check()
 
     def notes(self) -> list[str]:
         """Every drop and correction so far, in a stable order."""
@@ -165,6 +164,7 @@ class ChatClient:
 
         Raises:
             FieldWithdrawn: the deployment lacks a capability named in `needs`.
+            RequirementUnmet: the deployment lacks a field named by `--require`.
             EndpointError: there is no good answer; see errors.py for the kinds.
         """
         wanted = {"model": self._wire_model(), "messages": list(messages)} | self._defaults | fields
@@ -179,7 +179,8 @@ class ChatClient:
         finally:
             good = trail.completion if error is None else None
             distribution = read_distribution(good) if good else None
-            session.calls.append(trail.record(session, wanted["messages"], strategy, distribution, error))
+            if trail.attempts:
+                session.calls.append(trail.record(session, wanted["messages"], strategy, distribution, error))
 
     def _wire_model(self) -> str:
         """In the v1 style the body names the deployment; in the dated style the URL does."""
@@ -205,6 +206,7 @@ class ChatClient:
         self, body: JsonObject, sent_under: Capabilities, trail: _Trail, call: TapeCall
     ) -> Completion | Correction:
         """Send until the exchange ends, and keep the response that ended it on the tape."""
+        failed: EndpointError
         for attempt in range(1, MAX_ATTEMPTS + 1):
             trail.attempts += 1
             headers: Mapping[str, str] = {}
@@ -215,19 +217,19 @@ class ChatClient:
                 return completion
             except openai.APIStatusError as failure:
                 headers, status = failure.response.headers, failure.status_code
-                error = error_object(failure.response.content)
+                error = error_object(self._without_secrets(failure))
                 if found := correction(sent_under, status, error):
                     return found
+                failed = unanswered(status, error, headers)
                 if not is_retryable(status, headers):
-                    problem = rejection(status, error, self.endpoint, self._auth_shown)
+                    problem = rejection(status, error, headers, self.endpoint, self._auth_shown)
                     if isinstance(problem, ContentFiltered):
                         call.keep()
                     raise problem from None
-                kind = RateLimited if status == 429 else EndpointUnavailable
-                failed: EndpointError = kind(f"HTTP {status}: {error.get('message') or 'no message'}")
             except openai.APIConnectionError as failure:
-                cause = failure.__cause__ or failure
-                failed = EndpointUnavailable(f"no answer ({type(cause).__name__}: {cause})")
+                failed = unreachable(failure.__cause__ or failure)
+                if failed.stops_run:
+                    raise failed from None
             except EndpointUnavailable as failure:
                 failed = failure
             if self._tape.replays:
@@ -235,6 +237,17 @@ class ChatClient:
             if attempt < MAX_ATTEMPTS and self._stopping.wait(retry_delay(attempt, headers)):
                 raise RunCancelled("the run was stopped while it waited", signal_number=signal.SIGINT)
         raise type(failed)(f"{failed} (after {MAX_ATTEMPTS} attempts)")
+
+    def _without_secrets(self, failure: openai.APIStatusError) -> bytes:
+        """The body of an error response; a gateway may repeat the credential in it."""
+        content = failure.response.content
+        if self._tape.replays:
+            return content
+        for name in ("api-key", "authorization"):
+            secret = failure.request.headers.get(name, "").removeprefix("Bearer ")
+            if secret:
+                content = content.replace(secret.encode(), b"[credential]")
+        return content
 
 
 class _Trail:

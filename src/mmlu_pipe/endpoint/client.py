@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import openai
 
 from mmlu_pipe.endpoint.address import base_url, is_v1
 from mmlu_pipe.endpoint.credentials import Credential
+from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.records import Endpoint, JsonObject
 
 __all__ = ["Post", "build_transport", "open_client"]
@@ -27,9 +30,25 @@ def build_transport(endpoint: Endpoint, connections: int) -> httpx2.HTTPTranspor
 
     A client that is given a transport ignores HTTPS_PROXY and NO_PROXY, so the one route to the one host is settled
     here. Trust is the system's store, or SSL_CERT_FILE / SSL_CERT_DIR.
+
+    Raises:
+        ConfigError: the environment names a file of certificates or a proxy that cannot be used.
     """
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60.0)
-    return httpx2.HTTPTransport(limits=limits, proxy=_proxy(endpoint.endpoint), trust_env=True)
+    try:
+        trust = httpx2.create_ssl_context(trust_env=True)
+    except (OSError, ssl.SSLError) as error:
+        name = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "the trust store")
+        raise ConfigError(f"{name}: {os.environ.get(name, '')} cannot be read as certificates ({error})") from error
+    try:
+        return httpx2.HTTPTransport(verify=trust, limits=limits, proxy=_proxy(endpoint.endpoint))
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
+        # The error may show the address, and the address a password.
+        reason = "SOCKS needs the package socksio" if isinstance(error, ImportError) else "it is no proxy's URL"
+        raise ConfigError(
+            f"the proxy that the environment names for {urlsplit(endpoint.endpoint).scheme} cannot be used ({reason}); "
+            "it looks like http://name:port"
+        ) from None
 
 
 def open_client(
@@ -60,6 +79,7 @@ def open_client(
             azure_ad_token_provider=credential.token_provider,
             **common,
         )
+    client.organization = client.project = None  # of an OpenAI account, from the environment; no business of Azure
 
     def post(body: JsonObject) -> httpx2.Response:
         return client.post("/chat/completions", cast_to=httpx2.Response, body=body)
@@ -68,8 +88,10 @@ def open_client(
 
 
 def _proxy(url: str) -> str | None:
+    """The environment's proxy for a URL; NO_PROXY may name the host, its domain, or host:port."""
     parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    host = parts.hostname or ""
+    if urllib.request.proxy_bypass(host) or (parts.port and urllib.request.proxy_bypass(f"{host}:{parts.port}")):
         return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

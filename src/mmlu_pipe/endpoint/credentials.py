@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import urlsplit
 
-from mmlu_pipe.errors import AuthenticationFailed
+from mmlu_pipe.errors import AuthenticationFailed, ConfigError, EndpointUnavailable
 from mmlu_pipe.records import Endpoint
 
 __all__ = ["KEY_VARIABLE", "Credential", "choose_credential", "token_scope"]
@@ -39,12 +39,19 @@ def choose_credential(endpoint: Endpoint, auth: str) -> Credential:
     """The credential for `--auth key|entra|auto`.
 
     Raises:
-        AuthenticationFailed: `key` is asked for and the variable is not set.
+        AuthenticationFailed: `key` is asked for and the variable is not set, or holds what no key holds.
+        ConfigError: there is no such way.
     """
+    if auth not in ("key", "entra", "auto"):
+        raise ConfigError(f"--auth {auth!r}: use one of key, entra, auto", key="auth")
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if auth == "key" and not key:
-        raise AuthenticationFailed(f"--auth key: the environment variable {KEY_VARIABLE} is not set")
+        raise AuthenticationFailed(
+            f"--auth key: the environment variable {KEY_VARIABLE} is not set; set it, or use --auth entra"
+        )
     if auth == "key" or (auth == "auto" and key):
+        if not (key.isascii() and key.isprintable() and " " not in key):  # HTTP would refuse it, and print it
+            raise AuthenticationFailed(f"{KEY_VARIABLE} holds a blank or a letter that no key has; copy it again")
         return Credential(f"API key ({KEY_VARIABLE})", key=key)
     scope, authority = token_scope(endpoint)
     return Credential("Entra ID (azure-identity)", token_provider=_provider(scope, authority))
@@ -62,7 +69,7 @@ def token_scope(endpoint: Endpoint) -> tuple[str, str]:
 @cache
 def _provider(scope: str, authority: str) -> Callable[[], str]:
     """One `DefaultAzureCredential` a process: many earn 429s from the token endpoint."""
-    from azure.core.exceptions import ClientAuthenticationError
+    from azure.core.exceptions import AzureError, ClientAuthenticationError
     from azure.identity import AzureAuthorityHosts, DefaultAzureCredential, get_bearer_token_provider
 
     host = os.environ.get("AZURE_AUTHORITY_HOST") or getattr(AzureAuthorityHosts, authority)
@@ -75,6 +82,8 @@ def _provider(scope: str, authority: str) -> Callable[[], str]:
             raise AuthenticationFailed(
                 f"no Entra ID token: run `az login`, or set {KEY_VARIABLE} and use --auth key\n  {_first_line(error)}"
             ) from error
+        except AzureError as error:  # the token service cannot be reached, or is busy
+            raise EndpointUnavailable(f"no Entra ID token ({type(error).__name__}: {_first_line(error)})") from error
 
     return token
 

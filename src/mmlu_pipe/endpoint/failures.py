@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import httpx2
+
 from mmlu_pipe.endpoint.wire import filtered_categories
-from mmlu_pipe.errors import AuthenticationFailed, ContentFiltered, EndpointError, EndpointRejected
+from mmlu_pipe.errors import (
+    AuthenticationFailed,
+    ContentFiltered,
+    EndpointError,
+    EndpointRejected,
+    EndpointUnavailable,
+    RateLimited,
+)
 from mmlu_pipe.records import Endpoint, JsonObject
 
-__all__ = ["rejection"]
+__all__ = ["rejection", "unanswered", "unreachable"]
+
+_NO_DEPLOYMENT = ("DeploymentNotFound", "unknown_model", "model_not_found")
 
 
-def rejection(status: int, error: JsonObject, endpoint: Endpoint, auth_shown: str) -> EndpointError:
+def unanswered(status: int, error: JsonObject, headers: Mapping[str, str]) -> EndpointError:
+    """The typed error of a response that promises an answer later; a wait that is asked for is named."""
+    text = f"HTTP {status}: {_said(error)}"
+    if asked := headers.get("retry-after"):
+        text += f" (retry-after: {asked[:40]})"
+    return RateLimited(text) if status == 429 else EndpointUnavailable(text)
+
+
+def unreachable(cause: BaseException) -> EndpointUnavailable:
+    """The typed error of a connection that failed; a certificate that is not trusted will not be so a second later."""
+    text = str(cause) or "no details given"
+    failed = EndpointUnavailable(f"no answer ({type(cause).__name__}: {text})")
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        failed = EndpointUnavailable(
+            f"the endpoint's certificate is not trusted ({text})\n"
+            "  set SSL_CERT_FILE to the PEM file of your network's certificate authority, or check aoai_endpoint"
+        )
+        failed.stops_run = True
+    elif isinstance(cause, httpx2.ProxyError):
+        failed = EndpointUnavailable(f"the proxy gives no way to the endpoint ({text}); check HTTPS_PROXY and NO_PROXY")
+    return failed
+
+
+def rejection(
+    status: int, error: JsonObject, headers: Mapping[str, str], endpoint: Endpoint, auth_shown: str
+) -> EndpointError:
     """The typed error of a response that another attempt would not change."""
+    if status in (408, 409, 429) or status >= 500:  # it asks for too long a wait, or for none at all
+        return unanswered(status, error, headers)
     code = str(error.get("code") or "") or None
-    said = str(error.get("message") or "no message")[:500]
+    said = _said(error)
     if status in (401, 403):
         return AuthenticationFailed(
             f"the endpoint refused the {auth_shown} (HTTP {status}): {said}\n  {_advice(status, auth_shown)}"
@@ -25,14 +65,19 @@ def rejection(status: int, error: JsonObject, endpoint: Endpoint, auth_shown: st
     if status == 404:
         what = (
             f"there is no deployment {endpoint.deployment!r}; check aoai_deployment (a new one needs a few minutes)"
-            if code == "DeploymentNotFound"
+            if code in _NO_DEPLOYMENT
             else "there is no chat API at this address; check aoai_endpoint and aoai_api_version"
         )
         return EndpointRejected(f"{what} (HTTP 404): {said}", status=status, code=code, stops_run=True)
     if code == "OperationNotSupported":
         text = f"the deployment {endpoint.deployment!r} has no chat completions; name one of a chat model: {said}"
         return EndpointRejected(text, status=status, code=code, stops_run=True)
-    return EndpointRejected(f"HTTP {status} {code or ''}: {said}".replace(" :", ":"), status=status, code=code)
+    return EndpointRejected(f"HTTP {status}{f' {code}' if code else ''}: {said}", status=status, code=code)
+
+
+def _said(error: JsonObject) -> str:
+    """The message, or else whatever the error object holds."""
+    return str(error.get("message") or error or "no message")[:500]
 
 
 def _inner(error: JsonObject) -> JsonObject:

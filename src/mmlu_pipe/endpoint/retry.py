@@ -1,12 +1,13 @@
 """When to ask again, and how long to wait first: the rules of the openai SDK, as pure functions.
 
-Source: `BaseClient._should_retry` and `_calculate_retry_timeout` of openai-python 3.54; the SDK's own retries are
-off because they sleep inside the call, unseen.
+Source: `BaseClient._should_retry`, `_calculate_retry_timeout` and `_parse_retry_after_header` of openai-python 3.54;
+the SDK's own retries are off because they sleep inside the call, unseen.
 """
 
 from __future__ import annotations
 
 import email.utils
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +17,17 @@ __all__ = ["MAX_ATTEMPTS", "is_retryable", "retry_delay"]
 MAX_ATTEMPTS = 6
 _INITIAL_S = 0.5
 _MAX_BACKOFF_S = 8.0
-_MAX_RETRY_AFTER_S = 60.0
+_MAX_RETRY_AFTER_S = 120.0
 
 
-def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether a response invites another attempt: the service's own word, else 408, 409, 429 and 5xx."""
+def is_retryable(status: int, headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> bool:
+    """Whether a response invites another attempt: the service's own word, else 408, 409, 429 and 5xx.
+
+    One that asks to come back after more than two minutes invites none.
+    """
+    asked = _retry_after(headers, now)
+    if asked is not None and math.isfinite(asked) and asked > _MAX_RETRY_AFTER_S:
+        return False
     said = headers.get("x-should-retry")
     if said in ("true", "false"):
         return said == "true"
@@ -36,24 +43,28 @@ def retry_delay(
 ) -> float:
     """Seconds to wait after the `attempt`-th attempt (from 1).
 
-    A `retry-after-ms`, or `retry-after` in seconds or as an HTTP date, of up to a minute is obeyed; otherwise
+    A `retry-after-ms`, or `retry-after` in seconds or as an HTTP date, of up to two minutes is obeyed; otherwise
     exponential back-off from 0.5 s to 8 s, less up to a quarter at random.
     """
     asked = _retry_after(headers, now)
     if asked is not None and 0 < asked <= _MAX_RETRY_AFTER_S:
         return asked
-    backoff = min(_INITIAL_S * 2.0 ** (attempt - 1), _MAX_BACKOFF_S)
+    backoff = min(_INITIAL_S * 2.0 ** min(attempt - 1, 1000), _MAX_BACKOFF_S)
     return backoff * (1 - 0.25 * jitter())
 
 
 def _retry_after(headers: Mapping[str, str], now: Callable[[], float]) -> float | None:
+    """Seconds that the service asks to wait; a number too large for a float is a very long time."""
+    for name, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
+        text = headers.get(name, "").strip()
+        try:
+            seconds = float(text) / divisor
+        except ValueError:
+            continue
+        overflown = math.isinf(seconds) and seconds > 0 and "inf" not in text.lower()
+        return _MAX_RETRY_AFTER_S + 1 if overflown else seconds
     try:
-        return float(headers["retry-after-ms"]) / 1000
-    except (KeyError, ValueError):
-        pass
-    text = headers.get("retry-after", "")
-    try:
-        return float(text)
-    except ValueError:
-        date = email.utils.parsedate_tz(text)
+        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
         return None if date is None else email.utils.mktime_tz(date) - now()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
