@@ -6,14 +6,16 @@ import codecs
 import json
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from mmlu_pipe.errors import DatasetError
+from mmlu_pipe.errors import DatasetError, RunFolderError
 from mmlu_pipe.records import JsonObject
 
 __all__ = [
+    "MAX_DEPTH",
     "MAX_LISTED",
     "JsonlWriter",
     "dump_line",
@@ -25,6 +27,9 @@ __all__ = [
 
 MAX_LISTED = 50
 """Bad lines listed in one message; the rest are counted."""
+
+MAX_DEPTH = 100
+"""Levels of a line; deeper ones would meet Python's own limit in one place or another."""
 
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -64,9 +69,11 @@ def parse_object(raw: bytes | str) -> JsonObject:
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON ({error.msg}, column {error.colno})") from error
     except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
+        raise ValueError(f"is nested too deeply (more than {MAX_DEPTH} levels)") from error
     if not isinstance(value, dict):
         raise ValueError(f"is a JSON {_json_type(value)}, not an object")
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+        raise ValueError(f"is nested too deeply (more than {MAX_DEPTH} levels)")
     return value
 
 
@@ -112,21 +119,49 @@ def dump_line(value: Any) -> bytes:
 
 
 class JsonlWriter:
-    """Writes objects as lines, each flushed, so that a killed process keeps all but the last."""
+    """Writes objects as lines, each at once, so that a killed process keeps all whole ones.
+
+    Raises:
+        RunFolderError: the file cannot be made.
+    """
 
     def __init__(self, path: Path, *, bom: bool = False) -> None:
-        self._handle = path.open("wb")
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = path.open("wb", buffering=0)
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path) from error
         if bom:
-            self._handle.write(codecs.BOM_UTF8)
+            self._append(codecs.BOM_UTF8)
 
     def write(self, value: Any) -> None:
-        """Append one line."""
-        self._handle.write(dump_line(value))
-        self._handle.flush()
+        """Append one line.
+
+        Raises:
+            RunFolderError: it cannot be written; the file ends with the last whole line.
+        """
+        self._append(dump_line(value))
 
     def close(self) -> None:
         """Close the file; more than once is fine."""
         self._handle.close()
+
+    def _append(self, line: bytes) -> None:
+        try:
+            start = self._handle.tell()
+            rest = memoryview(line)
+            try:
+                while rest:
+                    rest = rest[self._handle.write(rest) :]
+            except OSError:
+                with suppress(OSError):
+                    self._handle.truncate(self._handle.seek(start))
+                raise
+        except OSError as error:
+            failed = RunFolderError(f"{self._path}: cannot be written ({error.strerror})", path=self._path)
+            failed.exit_code = 1  # not the user's input: the disk is full, or gone
+            raise failed from error
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +185,13 @@ def _finite(text: str) -> float:
 
 # One decoder for all lines: json.loads with arguments builds one for each.
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    members = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(member, levels - 1) for member in members)
 
 
 def _json_type(value: object) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import logging
 import os
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +20,7 @@ __all__ = ["hookimpl", "manager", "notify", "registry"]
 hookimpl = pluggy.HookimplMarker(hookspecs.PROJECT)
 
 _log = logging.getLogger("mmlu_pipe.plugins")
+_registering = threading.RLock()
 
 BUILTINS: dict[str, tuple[str, ...]] = {
     "backends": ("mmlu_pipe.backends.local",),
@@ -34,11 +37,23 @@ BUILTINS: dict[str, tuple[str, ...]] = {
 
 @lru_cache(maxsize=1)
 def manager() -> pluggy.PluginManager:
-    """The process's plugin manager; installed plugins stay off where MMLU_PIPE_NO_PLUGINS is set."""
+    """The process's plugin manager; installed plugins stay off where MMLU_PIPE_NO_PLUGINS is set.
+
+    Raises:
+        ConfigError: an installed plugin does not load, naming it.
+    """
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
-    if not os.environ.get("MMLU_PIPE_NO_PLUGINS"):
-        found.load_setuptools_entrypoints(hookspecs.PROJECT)
+    if os.environ.get("MMLU_PIPE_NO_PLUGINS"):
+        return found
+    for entry in importlib.metadata.entry_points(group=hookspecs.PROJECT):
+        try:
+            found.register(entry.load(), name=entry.name)
+        except Exception as error:
+            raise ConfigError(
+                f"the installed plugin {entry.name!r} ({entry.value}) does not load ({type(error).__name__}: {error}); "
+                "uninstall it, or set MMLU_PIPE_NO_PLUGINS=1"
+            ) from error
     return found
 
 
@@ -48,11 +63,12 @@ def registry(kind: str) -> dict[str, Any]:
     Raises:
         ConfigError: two plugins register the same name.
     """
-    plugins = manager()
-    for name in BUILTINS[kind]:
-        module = importlib.import_module(name)
-        if not plugins.is_registered(module):
-            plugins.register(module)
+    with _registering:
+        plugins = manager()
+        modules = [importlib.import_module(name) for name in BUILTINS[kind]]
+        for module in modules:
+            if not plugins.is_registered(module):
+                plugins.register(module)
     found: dict[str, Any] = {}
 
     def register(name: str, thing: Any) -> None:
@@ -60,9 +76,10 @@ def registry(kind: str) -> dict[str, Any]:
             raise ConfigError(f"two plugins register the {kind} {name!r}; uninstall one of them")
         found[name] = thing
 
-    # pluggy calls the last registered first; built-ins come first in listings.
-    for implementation in getattr(plugins.hook, f"register_{kind}").get_hookimpls():
-        implementation.function(register)
+    # Installed plugins are known before the built-ins, which are loaded when first asked for, but come first here.
+    implementations = getattr(plugins.hook, f"register_{kind}").get_hookimpls()
+    for implementation in sorted(implementations, key=lambda each: each.plugin not in modules):
+        implementation.function(**dict.fromkeys(implementation.argnames, register))
     return found
 
 
@@ -71,5 +88,5 @@ def notify(hook: str, **arguments: Any) -> None:
     for implementation in reversed(getattr(manager().hook, hook).get_hookimpls()):
         try:
             implementation.function(**{name: arguments[name] for name in implementation.argnames})
-        except Exception:  # noqa: BLE001 - whatever a plugin raises, the run goes on
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever a plugin raises, the run goes on
             _log.exception("the plugin %s failed in %s; the run goes on", implementation.plugin_name, hook)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,11 @@ from mmlu_pipe.bundled import bundled_program, bundled_programs
 from mmlu_pipe.errors import ProgramError
 from mmlu_pipe.hashing import sha256_file
 
-__all__ = ["ENTRY_POINT", "Program", "load_program", "locate_program"]
+__all__ = ["ENTRY_POINT", "Program", "line_in", "load_program", "locate_program"]
 
 ENTRY_POINT = "guidance_generation"
 _MODULE = "mmlu_pipe_guidance_program"
+_loading = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -58,41 +62,65 @@ def load_program(path: Path) -> Program:
     """
     if not path.is_file():
         raise ProgramError(f"{path}: no such guidance program", path=path)
-    spec = importlib.util.spec_from_file_location(_MODULE, path, loader=None)
-    if spec is None or spec.loader is None:
-        loader = importlib.machinery.SourceFileLoader(_MODULE, str(path))
-        spec = importlib.util.spec_from_file_location(_MODULE, path, loader=loader)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    saved_path, saved_bytecode = sys.path[:], sys.dont_write_bytecode
-    sys.path[:] = _without_local_folders(sys.path, path)
-    sys.dont_write_bytecode = True
-    sys.modules[_MODULE] = module  # guidance and dataclasses look their module up by name
     try:
-        spec.loader.exec_module(module)
-    except ImportError as error:
-        raise ProgramError(
-            f"{path}: cannot be imported ({error}); a program stands alone: it may import installed packages only",
-            path=path,
-        ) from error
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        line = error.lineno if isinstance(error, SyntaxError) else place.lineno
-        raise ProgramError(f"{path}:{line}: cannot be imported ({type(error).__name__}: {error})", path=path) from error
-    finally:
-        sys.path[:] = saved_path
-        sys.dont_write_bytecode = saved_bytecode
-    function = getattr(module, ENTRY_POINT, None)
+        with _alone(path):
+            function = getattr(_executed(path), ENTRY_POINT, None)
+    except (Exception, SystemExit) as error:
+        line = error.lineno if isinstance(error, SyntaxError) else line_in(path, error)
+        hint = "; a program stands alone: it may import installed packages only" * isinstance(error, ImportError)
+        told = f"{path}:{line}" if line else str(path)
+        raise ProgramError(f"{told}: cannot be imported ({type(error).__name__}: {error}){hint}", path=path) from error
     if not callable(function):
         raise ProgramError(f"{path}: has no function {ENTRY_POINT}(lm, input) -> dict; define it", path=path)
+    if inspect.iscoroutinefunction(function):
+        raise ProgramError(f"{path}: {ENTRY_POINT} is async; make it a plain function", path=path)
     try:
         inspect.signature(function).bind(object(), {})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ProgramError(f"{path}: {ENTRY_POINT} must take (lm, input): {error}", path=path) from error
     return Program(path, function)
 
 
-def _without_local_folders(entries: list[str], program: Path) -> list[str]:
-    local = {Path.cwd().resolve(), program.resolve().parent}
-    return [entry for entry in entries if entry and Path(entry).resolve() not in local]
+def line_in(path: Path, failure: BaseException) -> int | None:
+    """The innermost line of a program that an exception passed through, None where it did not."""
+    files = {str(path), str(path.absolute())}
+    lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename in files]
+    return lines[-1] if lines else None
+
+
+def _executed(path: Path) -> object:
+    loader = importlib.machinery.SourceFileLoader(_MODULE, str(path))  # whatever the file's suffix
+    spec = importlib.util.spec_from_file_location(_MODULE, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module  # guidance and dataclasses look their module up by name
+    loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hide what lies in the program's folder and in the working folder, also where it was imported before."""
+    local = {Path.cwd(), Path.cwd().resolve(), path.absolute().parent, path.resolve().parent}
+    with _loading:
+        saved_path, saved_bytecode = sys.path[:], sys.dont_write_bytecode
+        tops = {name for name, module in list(sys.modules.items()) if "." not in name and _lies_in(local, module)}
+        tops -= {"__main__", "mmlu_pipe", _MODULE}
+        hidden = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in tops}
+        sys.path[:] = [entry for entry in saved_path if entry and Path(entry).resolve() not in local]
+        sys.dont_write_bytecode = True
+        for name in hidden:
+            del sys.modules[name]
+        try:
+            yield
+        finally:
+            sys.path[:] = saved_path
+            sys.dont_write_bytecode = saved_bytecode
+            sys.modules.update(hidden)
+
+
+def _lies_in(folders: set[Path], module: Any) -> bool:
+    """Whether a module, or the folder of a package, lies directly in one of the folders."""
+    names = getattr(module, "__dict__", {})  # not getattr on the module, which may import to answer
+    places = list(names.get("__path__") or ()) or [names.get("__file__")]
+    return any(isinstance(place, str) and Path(place).parent in folders for place in places)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import logging
 import signal
 import sys
 import types
@@ -149,6 +150,9 @@ class Component:
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run from a command line and return the exit code; expected failures print one message."""
         previous = signal.signal(signal.SIGTERM, _terminate)
+        log, handler = logging.getLogger("mmlu_pipe"), logging.StreamHandler(sys.stderr)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
         try:
             self(**self._parse(argv))
         except MmluPipeError as error:
@@ -157,6 +161,7 @@ class Component:
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         finally:
+            log.removeHandler(handler)
             signal.signal(signal.SIGTERM, previous)
         return 0
 
@@ -174,15 +179,16 @@ class Component:
         return {port.name: port.parse(texts[port.name]) for port in self.ports if texts[port.name] is not None}
 
     def _refuse_overwriting(self, values: Mapping[str, Any]) -> None:
-        """No output may be one of the inputs."""
-        files = {port.name: Path(values[port.name]).resolve() for port in self.ports if self._is_file(port, values)}
-        inputs = {
-            files[port.name]: port.name for port in self.ports if port.name in files and port.direction == "input"
-        }
-        for port in self.ports:
-            if port.direction == "output" and files.get(port.name) in inputs:
-                other = inputs[files[port.name]]
-                raise ConfigError(f"--{port.name} would overwrite --{other}; give another path", key=port.name)
+        """No output may be one of the inputs, or another output."""
+        taken: dict[Path, str] = {}
+        for port in sorted(self.ports, key=lambda port: port.direction):  # inputs first
+            if self._is_file(port, values):
+                file = Path(values[port.name]).resolve()
+                if port.direction == "output" and file in taken:
+                    raise ConfigError(
+                        f"--{port.name} would overwrite --{taken[file]}; give another path", key=port.name
+                    )
+                taken[file] = port.name
 
     @staticmethod
     def _is_file(port: Port, values: Mapping[str, Any]) -> bool:

@@ -8,15 +8,20 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mmlu_pipe.components.component import Input, Output, component
-from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
+from mmlu_pipe.config import RECORD_MODES
+from mmlu_pipe.errors import ConfigError, DatasetError, RunCancelled, RunFolderError
 from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.jsonl import JsonlWriter, list_problems, parse_object, raw_lines, read_objects
 from mmlu_pipe.plugins import hookimpl, notify
 from mmlu_pipe.programs import load_program
 from mmlu_pipe.records import ERROR_KEY, Endpoint, JsonObject, LineAnswer
+
+if TYPE_CHECKING:
+    from mmlu_pipe.endpoint.connect import Connection
+    from mmlu_pipe.recording.cassette import Cassette
 
 __all__ = ["jsonl_guidance_aoai"]
 
@@ -57,6 +62,18 @@ def jsonl_guidance_aoai(
         DatasetError, ProgramError, ConfigError: before any request is made.
         ErrorBudgetExceeded, RunCancelled, EndpointError: the run stopped; all lines are written.
     """
+    endpoint = _endpoint(azure_openai_endpoint, azure_openai_deployment, azure_openai_model, azure_openai_api_version)
+    for name, number in (("guidance_workers", guidance_workers), ("limit", limit)):
+        if number is not None and number < 1:
+            raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
+    _one_of("auth", auth, ("key", "entra", "auto"))
+    _one_of("output_encoding", output_encoding, ("utf-8", "utf-8-sig"))
+    _one_of("record_mode", record_mode, RECORD_MODES)
+    if record_mode != "none" and (endpoint is None or cassette is None):
+        raise ConfigError(
+            f"--record_mode {record_mode} needs the endpoint (whom to ask) and --cassette (where to keep the answers)",
+            key="record_mode",
+        )
     total = min(_check_lines(input_dataset), limit or sys.maxsize)
     program = load_program(guidance_program)
 
@@ -65,7 +82,6 @@ def jsonl_guidance_aoai(
     from mmlu_pipe.engine.evaluate import Tally, evaluate
 
     budget = ErrorBudget.parse(max_errors, total)
-    endpoint = _endpoint(azure_openai_endpoint, azure_openai_deployment, azure_openai_model, azure_openai_api_version)
     options = ModelOptions(
         auth=auth,
         workers=guidance_workers,
@@ -100,13 +116,16 @@ def jsonl_guidance_aoai(
                 stop_waiting=client.stop if client else lambda: None,
             )
             status = "completed"
+        except RunCancelled:
+            status = "cancelled"
+            raise
         finally:
             facts |= tally.to_json() | connection.facts
             if connection.cassette is not None:
                 facts["recordings"] = {"used": connection.cassette.used, "in_cassette": len(connection.cassette)}
             notify("run_finished", status=status)
-            if connection.records and cassette is not None:
-                _write_provenance(cassette, connection, facts, record_note)
+            if connection.records and connection.cassette is not None:
+                _write_provenance(connection.cassette, connection, facts, record_note)
             if run_facts is not None:
                 _write_json(run_facts, facts)
 
@@ -160,14 +179,9 @@ def _endpoint(*values: str | None) -> Endpoint | None:
 def _writer(
     files: contextlib.ExitStack, output: Path, errors: Path, calls: Path, *, bom: bool
 ) -> Callable[[LineAnswer], None]:
-    try:
-        for path in (output, errors, calls):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        to_output = files.enter_context(JsonlWriter(output, bom=bom))
-        to_errors = files.enter_context(JsonlWriter(errors, bom=bom))
-        to_calls = files.enter_context(JsonlWriter(calls))
-    except OSError as error:
-        raise RunFolderError(f"{error.filename}: cannot be written ({error.strerror})", path=output) from error
+    to_output = files.enter_context(JsonlWriter(output, bom=bom))
+    to_errors = files.enter_context(JsonlWriter(errors, bom=bom))
+    to_calls = files.enter_context(JsonlWriter(calls))
 
     def write(answer: LineAnswer) -> None:
         for call in answer.calls:
@@ -180,24 +194,34 @@ def _writer(
     return write
 
 
-def _write_provenance(folder: Path, connection: Any, facts: JsonObject, note: str | None) -> None:
-    from mmlu_pipe.recording.provenance import provenance_of, write_provenance
+def _write_provenance(cassette: Cassette, connection: Connection, facts: JsonObject, note: str | None) -> None:
+    """Say whose answers the cassette holds, unless nothing came to those that say it already."""
+    from mmlu_pipe.recording.provenance import provenance_of, read_provenance, write_provenance
 
+    old = read_provenance(cassette.folder)
+    if not len(cassette) or (old and not cassette.recorded):
+        return
     kept = {name: facts[name] for name in ("dataset", "program", "served_models", "fingerprints") if name in facts}
-    capabilities = facts.get("capabilities", {})
     value = provenance_of(
         endpoint=connection.endpoint,
         endpoint_kind=facts["endpoint_kind"],
-        capabilities=capabilities,
-        facts=kept | {"recordings": len(connection.cassette)},
-        note=note,
+        capabilities=facts.get("capabilities", {}),
+        facts=kept | {"recordings": len(cassette)},
+        note=note or (old or {}).get("note"),
     )
-    if folder.is_dir():
-        write_provenance(folder, value)
+    write_provenance(cassette.folder, value)
 
 
 def _write_json(path: Path, value: JsonObject) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    try:
+        path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path) from error
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"--{name} {value!r}: use one of {', '.join(allowed)}", key=name)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from mmlu_pipe.errors import ConfigError
 
 __all__ = ["ErrorBudget"]
 
-_FORM = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<percent>%)?")
+_FORM = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)(?P<percent>%)?")
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,12 @@ class ErrorBudget:
             ConfigError: it is neither a whole number nor a percentage up to 100.
         """
         found = _FORM.fullmatch(text.strip())
-        if (
-            found is None
-            or (not found["percent"] and "." in text)
-            or (found["percent"] and float(found["number"]) > 100)
-        ):
+        number = Fraction(found["number"]) if found else Fraction(-1)
+        if found is None or (number > 100 if found["percent"] else "." in text):
             raise ConfigError(
                 f"--max-errors {text!r}: give a whole number such as 10, or a percentage such as 5%", key="max_errors"
             )
-        allowed = int(total * float(found["number"]) / 100) if found["percent"] else int(found["number"])
-        return cls(text.strip(), allowed)
+        return cls(text.strip(), int(total * number / 100 if found["percent"] else number))
 
     def exceeded(self, failed: int) -> bool:
         """Whether that many failed lines end the run."""

@@ -6,9 +6,8 @@ import copy
 import json
 import logging
 import signal
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,19 @@ from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.engine.budget import ErrorBudget
 from mmlu_pipe.engine.interrupts import Interrupts
 from mmlu_pipe.engine.workers import OrderedPool
-from mmlu_pipe.errors import ContentFiltered, ErrorBudgetExceeded, MmluPipeError, ProgramError, RunCancelled
+from mmlu_pipe.errors import (
+    AuthenticationFailed,
+    ContentFiltered,
+    ErrorBudgetExceeded,
+    MmluPipeError,
+    ProgramError,
+    RecordingError,
+    RequirementUnmet,
+    RunCancelled,
+)
 from mmlu_pipe.plugins import notify
-from mmlu_pipe.programs import ENTRY_POINT, Program
-from mmlu_pipe.records import ERROR_KEY, JsonObject, LineAnswer, LineError
+from mmlu_pipe.programs import ENTRY_POINT, Program, line_in
+from mmlu_pipe.records import ERROR_KEY, Call, JsonObject, LineAnswer, LineError
 
 if TYPE_CHECKING:
     from guidance.models import Model
@@ -29,6 +37,8 @@ __all__ = ["NOT_RUN", "Tally", "evaluate"]
 
 NOT_RUN = "not_run"
 """Kind of the lines that a stopped run did not come to."""
+
+_RUN_ENDING_KINDS = {AuthenticationFailed.kind, RecordingError.kind, RequirementUnmet.kind}
 
 _log = logging.getLogger("mmlu_pipe.engine")
 
@@ -62,10 +72,11 @@ class Tally:
                 (self.served_models, call.served_model),
                 (self.fingerprints, call.system_fingerprint),
             ):
-                if value is not None:
+                if isinstance(value, str):  # whatever an endpoint says
                     counter[value] += 1
             for name in ("prompt_tokens", "completion_tokens"):
-                self.tokens[name] += int((call.usage or {}).get(name) or 0)
+                count = call.usage.get(name) if isinstance(call.usage, Mapping) else None
+                self.tokens[name] += count if isinstance(count, int) else 0
 
     def to_json(self) -> JsonObject:
         """For the manifest; keys sorted, so that the order of answers leaves no trace."""
@@ -110,34 +121,46 @@ def evaluate(
     Raises:
         ErrorBudgetExceeded, RunCancelled, MmluPipeError: why the run stopped early; all lines are written by then.
     """
-    pool = OrderedPool(lambda line: _one(line, program, model), lines, workers)
     first: LineError | None = None
     stopped: MmluPipeError | None = None
+
+    def read() -> Iterator[Line]:
+        """The lines; a dataset that changed since it was checked stops the run like any other failure."""
+        nonlocal stopped
+        try:
+            yield from lines
+        except MmluPipeError as error:
+            stopped = error
 
     def settle(outcome: _Outcome) -> None:
         write(outcome.answer)
         tally.add(outcome.answer)
         notify("line_finished", answer=outcome.answer)
 
-    with Interrupts() as interrupts:
-        for outcome in pool.results(lambda: interrupts.signal_number is not None):
-            settle(outcome)
-            first = first or outcome.answer.error
-            if outcome.fatal is not None:
-                stopped = outcome.fatal
-            elif budget.exceeded(tally.failed):
-                stopped = _exceeded(tally, budget, first)
-            if stopped is not None:
-                break
-        if interrupts.signal_number is not None:
-            name = signal.Signals(interrupts.signal_number).name
-            stopped = RunCancelled(f"stopped by {name}", signal_number=interrupts.signal_number)
-        if stopped is not None:
-            stop_waiting()
-            for outcome in pool.drain(_not_run):
+    with OrderedPool(lambda line: _one(line, program, model), read(), workers) as pool, Interrupts() as interrupts:
+        try:
+            for outcome in pool.results(lambda: interrupts.signal_number is not None):
                 settle(outcome)
-            raise stopped
+                first = first or outcome.answer.error
+                if outcome.fatal is not None:
+                    stopped = outcome.fatal
+                    break
+                if budget.exceeded(tally.failed):
+                    stopped = _exceeded(tally, budget, first)
+                    break
+            if interrupts.signal_number is not None:
+                name = signal.Signals(interrupts.signal_number).name
+                stopped = RunCancelled(f"stopped by {name}", signal_number=interrupts.signal_number)
+            if stopped is not None:
+                stop_waiting()
+                for outcome in pool.drain(_not_run):
+                    settle(outcome)
+        except BaseException:
+            stop_waiting()  # a line cannot be written, or a second signal came
+            raise
     _warn_of_two_models(tally)
+    if stopped is not None:
+        raise stopped
 
 
 def _one(line: Line, program: Program, model: Model) -> _Outcome:
@@ -148,48 +171,76 @@ def _one(line: Line, program: Program, model: Model) -> _Outcome:
     fatal: MmluPipeError | None = None
     try:
         outputs = _checked(program.function(model_for_line(model, session), copy.deepcopy(original)), line, program)
+        _refuse_hidden_failures(session, program)
+    except RunCancelled:
+        return _not_run(line, tuple(session.calls))
     except MmluPipeError as failure:
         details = {"categories": dict(failure.categories)} if isinstance(failure, ContentFiltered) else {}
-        if isinstance(failure, RunCancelled):
-            return _not_run(line)
-        error = LineError(number, failure.kind, type(failure).__name__, str(failure), details)
+        outputs, error = None, LineError(number, failure.kind, type(failure).__name__, str(failure), details)
         fatal = failure if failure.stops_run else None
-    except (Exception, SystemExit) as failure:  # noqa: BLE001 - a program may raise anything; the line keeps it
-        error = LineError(number, "program", type(failure).__name__, f"{failure} ({_place(failure, program)})")
+    except BaseException as failure:  # noqa: BLE001 - a program may raise anything; its line keeps it
+        line_of_program = line_in(program.path, failure)
+        place = program.path.name + (f":{line_of_program}" if line_of_program else "")
+        message = f"{_said(failure)} ({place})"
+        outputs, error = None, LineError(number, "program", type(failure).__name__, message)
     return _Outcome(LineAnswer(number, original, outputs, error, tuple(session.calls)), fatal)
 
 
 def _checked(outputs: Any, line: Line, program: Program) -> JsonObject:
-    """The result of a program, if it keeps the contract.
+    """The result of a program as JSON of our own, if it keeps the contract; the program may go on to change its dict.
 
     Raises:
         ProgramError: it is no dict of new keys with JSON values.
     """
     number, original = line
-    where = f"{program.path}: {ENTRY_POINT}, on line {number},"
+    where = f"{program.path.name}: {ENTRY_POINT}, on line {number},"
     if not isinstance(outputs, dict) or not all(isinstance(key, str) for key in outputs):
-        raise ProgramError(f"{where} must return a dict with text keys, not {outputs!r:.100}", path=program.path)
+        raise ProgramError(f"{where} must return a dict with text keys, not {_shape(outputs)}", path=program.path)
     taken = [key for key in outputs if key in original or key == ERROR_KEY]
     if taken:
         raise ProgramError(
             f"{where} returns the key {taken[0]!r}, which the line already has; choose another name", path=program.path
         )
     try:
-        json.dumps(outputs, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        found: JsonObject = json.loads(json.dumps(outputs, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ProgramError(f"{where} returns what is not JSON ({error})", path=program.path) from error
-    return outputs
+    return found
 
 
-def _not_run(line: Line) -> _Outcome:
+def _shape(outputs: Any) -> str:
+    """What it is, without an address in memory: equal runs write equal errors."""
+    if not isinstance(outputs, dict):
+        return f"a value of type {type(outputs).__name__}"
+    return f"a key of type {next(type(key).__name__ for key in outputs if not isinstance(key, str))}"
+
+
+def _refuse_hidden_failures(session: LineSession, program: Program) -> None:
+    """A program must not go on where no line can: its answers would mean nothing.
+
+    Raises:
+        ProgramError: it caught an error that ends the run.
+    """
+    hidden = [call.error for call in session.calls if call.error in _RUN_ENDING_KINDS]
+    if hidden:
+        raise ProgramError(
+            f"{program.path.name}: {ENTRY_POINT}, on line {session.line_number}, hides that a call failed for good "
+            f"({hidden[0]}); catch errors by name, such as SelectFailed, not Exception",
+            path=program.path,
+        )
+
+
+def _not_run(line: Line, calls: tuple[Call, ...] = ()) -> _Outcome:
     number, original = line
-    error = LineError(number, NOT_RUN, "NotRun", "the run stopped before this line")
-    return _Outcome(LineAnswer(number, original, None, error, ()))
+    error = LineError(number, NOT_RUN, "NotRun", "the run stopped before this line had an answer")
+    return _Outcome(LineAnswer(number, original, None, error, calls))
 
 
-def _place(failure: BaseException, program: Program) -> str:
-    frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == str(program.path)]
-    return f"{program.path.name}:{frames[-1].lineno}" if frames else program.path.name
+def _said(failure: BaseException) -> str:
+    try:
+        return str(failure)
+    except Exception:  # noqa: BLE001 - an exception of a program may be broken itself
+        return "no message"
 
 
 def _exceeded(tally: Tally, budget: ErrorBudget, first: LineError | None) -> ErrorBudgetExceeded:

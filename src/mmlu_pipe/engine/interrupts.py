@@ -33,7 +33,7 @@ class Interrupts:
 
     def __exit__(self, *_error: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
         self._previous.clear()
 
     def _note(self, signal_number: int, _frame: FrameType | None) -> None:

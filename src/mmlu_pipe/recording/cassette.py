@@ -1,4 +1,4 @@
-"""A folder of recordings in vcrpy's cassette format: one YAML file a shard, and the provenance beside them.
+"""A folder of recordings in vcrpy's cassette format: shards (shards.py), and the provenance beside them.
 
 An exchange is found by what its request means (identity.py) and by how many equal ones its line made before. Shards
 are written one appended list item an exchange, so that a killed recording keeps what it had, and are put in dataset
@@ -7,17 +7,14 @@ order at the end.
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
+import itertools
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from mmlu_pipe.errors import CassetteMiss, RecordingError
-from mmlu_pipe.recording.identity import request_hash, request_meaning
+from mmlu_pipe.errors import CassetteMiss
+from mmlu_pipe.recording.nearest import nearest_difference
+from mmlu_pipe.recording.shards import Exchange, append_item, read_shard, replace_shard, shard_name
 from mmlu_pipe.records import JsonObject
 
 __all__ = ["Cassette", "Exchange", "Key"]
@@ -25,49 +22,8 @@ __all__ = ["Cassette", "Exchange", "Key"]
 Key = tuple[str, int]
 """(request hash, how many equal requests the line made before)."""
 
-_HEADER = "version: 1\ninteractions:\n"
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One recorded request and its response, already scrubbed."""
-
-    uri: str
-    request_body: str
-    status: int
-    reason: str
-    content_type: str
-    response_body: str
-
-    def to_item(self) -> JsonObject:
-        """The exchange as an interaction of vcrpy's format."""
-        return {
-            "request": {"body": self.request_body, "headers": {}, "method": "POST", "uri": self.uri},
-            "response": {
-                "body": {"string": self.response_body},
-                "headers": {"Content-Type": [self.content_type]},
-                "status": {"code": self.status, "message": self.reason},
-            },
-        }
-
-    @classmethod
-    def from_item(cls, item: Any) -> Exchange:
-        """Read an interaction.
-
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: the item is not one.
-        """
-        request, response = item["request"], item["response"]
-        headers = {name.lower(): value for name, value in response["headers"].items()}
-        content_type = headers.get("content-type", ["application/json"])
-        return cls(
-            uri=str(request["uri"]),
-            request_body=_text(request["body"]),
-            status=int(response["status"]["code"]),
-            reason=str(response["status"].get("message") or ""),
-            content_type=content_type[0] if isinstance(content_type, list) else str(content_type),
-            response_body=_text(response["body"]["string"]),
-        )
+_LAST = (1 << 62, 0)
+_SHARED = -1  # size of a file that somebody else appends to: its order is left alone
 
 
 class Cassette:
@@ -75,22 +31,28 @@ class Cassette:
 
     Args:
         folder: where the shards are; it need not exist before something is kept.
-        model: declared model of the requests to come.
-        fresh: forget what is there as it is recorded anew (vcrpy's mode `all`).
+        fresh: record anew what is asked for, and play nothing (vcrpy's mode `all`).
+
+    Attributes:
+        existed: whether there were recordings before, as vcrpy's mode `once` asks.
+        recorded: how many exchanges were kept since.
 
     Raises:
-        RecordingError: a shard is no cassette, naming the file and the item.
+        RecordingError: a shard is no cassette, naming the file and the place.
     """
 
     def __init__(self, folder: Path, *, fresh: bool = False) -> None:
         self.folder = folder
+        self.recorded = 0
         self._lock = threading.Lock()
         self._exchanges: dict[Key, tuple[str, Exchange]] = {}
-        self._used: dict[Key, tuple[int, int]] = {}
-        self._changed = False
         self._replaced: dict[Key, tuple[str, Exchange]] = {}
-        self._load()
-        self.existed = bool(self._exchanges)
+        self._used: dict[Key, tuple[int, int]] = {}
+        self._stems: dict[str, str] = {}  # lower-case name → the file's own spelling of it
+        self._foreign: set[str] = set()  # shards of others, which stay as they are
+        self._sizes: dict[str, int] = {}
+        self._changed: set[str] = set()
+        self.existed = self._load()
         if fresh:
             self._replaced, self._exchanges = self._exchanges, {}
 
@@ -112,45 +74,54 @@ class Cassette:
             return found[1]
 
     def keep(self, key: Key, shard: str, line_number: int, exchange: Exchange) -> None:
-        """Add a recording and append it to its shard at once."""
-        shard = re.sub(r"[^A-Za-z0-9_-]+", "_", shard)[:80] or "default"
+        """Append a recording to its shard at once, and play it from now on.
+
+        Raises:
+            RecordingError: it cannot be written.
+        """
         with self._lock:
             if key in self._exchanges:
                 return
-            self._exchanges[key] = (shard, exchange)
+            stem = self._stem(shard_name(shard))
+            item = exchange.to_item(key[1] if key[1] or key in self._replaced else None)
+            before, after = append_item(self._path(stem), item)
+            self._sizes[stem] = after if before == self._sizes.get(stem, 0) else _SHARED
+            self._exchanges[key] = (stem, exchange)
             self._note(key, line_number)
-            self._changed = True
-            path = self.folder / f"{shard}.yaml"
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as handle:
-                if handle.tell() == 0:
-                    handle.write(_HEADER.encode())
-                handle.write(_dump([exchange.to_item()]))
+            self._changed.add(stem)
+            self.recorded += 1
 
     def finish(self) -> None:
-        """Put every shard in dataset order; recordings that were not used keep their order after the used ones."""
+        """Put changed shards in dataset order; recordings that were not used follow in the order they had.
+
+        Raises:
+            RecordingError: a shard cannot be written; it is as before.
+        """
         with self._lock:
             if not self._changed:
                 return
-            for key, value in self._replaced.items():
-                self._exchanges.setdefault(key, value)
-            order = sorted(self._exchanges, key=lambda key: self._used.get(key, (1 << 62, 0)))
-            shards: dict[str, list[JsonObject]] = {}
-            for key in order:
-                shard, exchange = self._exchanges[key]
-                shards.setdefault(shard, []).append(exchange.to_item())
-            for shard, items in shards.items():
-                temporary = self.folder / f".{shard}.yaml.new"
-                temporary.write_bytes(_HEADER.encode() + _dump(items))
-                Path(temporary).replace(self.folder / f"{shard}.yaml")
-            self._changed = False
+            outdated = {key: stem for key, (stem, _) in self._replaced.items() if key in self._exchanges}
+            whole = self._exchanges | {key: old for key, old in self._replaced.items() if key not in outdated}
+            shards: dict[str, list[JsonObject]] = {
+                stem: [] for stem in sorted(self._changed | set(outdated.values())) if stem not in self._foreign
+            }
+            for key in sorted(whole, key=lambda key: self._used.get(key, _LAST)):
+                stem, exchange = whole[key]
+                if stem in shards:
+                    says = key[1] > 0 or outdated.get(key, stem) != stem
+                    shards[stem].append(exchange.to_item(key[1] if says else None))
+            for stem, items in shards.items():
+                self._sizes[stem] = replace_shard(self._path(stem), items, self._sizes[stem])
+            self._changed.clear()
 
     def miss(self, body: JsonObject, model: str) -> CassetteMiss:
         """The error for a request without a recording: what differs from the nearest one, and what to do."""
-        nearest = self._nearest(request_meaning(body, model))
+        with self._lock:
+            recorded = [exchange.request_body for _, exchange in self._exchanges.values()]
+        nearest = nearest_difference(body, model, recorded)
         told = f"; the nearest recording differs in {nearest}" if nearest else ""
         return CassetteMiss(
-            f"{self.folder}: no recording for a request of the program{told}. Record it with --other-config FILE "
+            f"{self.folder.name}: no recording for a request of the program{told}. Record it with --other-config FILE "
             f"--cassette {self.folder.name} --record-mode new_episodes, or run the program and dataset it was made for",
             nearest=nearest,
         )
@@ -159,65 +130,34 @@ class Cassette:
         place = (line_number, key[1])
         self._used[key] = min(place, self._used.get(key, place))
 
-    def _load(self) -> None:
+    def _path(self, stem: str) -> Path:
+        return self.folder / f"{stem}.yaml"
+
+    def _stem(self, name: str) -> str:
+        """The shard of that name to append to, whatever its letter case; beside a file of others, a new one."""
+        for number in itertools.count(1):
+            candidate = name if number == 1 else f"{name}-{number}"
+            stem = self._stems.setdefault(candidate, candidate)
+            if stem not in self._foreign:
+                return stem
+        raise AssertionError("count() does not end")
+
+    def _load(self) -> bool:
+        """Read all shards; whether there was one, as vcrpy sees it."""
+        found = False
         for path in sorted(self.folder.glob("*.yaml")) if self.folder.is_dir() else ():
-            seen: dict[str, int] = {}
-            for number, item in enumerate(_read_shard(path), start=1):
-                try:
-                    exchange = Exchange.from_item(item)
-                    body = json.loads(exchange.request_body)
-                    identity = request_hash(body, str(body.get("model")))
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    raise RecordingError(f"{path}: interaction {number} is not a recorded chat completion") from error
-                occurrence = seen.get(identity, 0)
-                seen[identity] = occurrence + 1
-                self._exchanges.setdefault((identity, occurrence), (path.stem, exchange))
-
-    def _nearest(self, meaning: JsonObject) -> str | None:
-        best: tuple[float, str] | None = None
-        asked = json.dumps(meaning.get("messages"), ensure_ascii=False)
-        for _, exchange in list(self._exchanges.values())[:500]:
-            body = json.loads(exchange.request_body)
-            other = request_meaning(body, str(body.get("model")))
-            names = [name for name in sorted(meaning | other) if meaning.get(name) != other.get(name)]
-            matcher = difflib.SequenceMatcher(None, asked, json.dumps(other.get("messages"), ensure_ascii=False))
-            likeness = matcher.quick_ratio() - 0.1 * len(names)
-            if best is None or likeness > best[0]:
-                best = (likeness, ", ".join(_difference(name, other.get(name), meaning.get(name)) for name in names))
-        return best[1] if best else None
-
-
-def _difference(name: str, recorded: Any, asked: Any) -> str:
-    if name == "messages":
-        return "messages"
-    return f"{name} (recorded {json.dumps(recorded)[:80]}, asked {json.dumps(asked)[:80]})"
-
-
-def _read_shard(path: Path) -> Iterator[Any]:
-    import yaml
-    from vcr.serializers import yamlserializer
-
-    try:
-        value = yamlserializer.deserialize(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecordingError(f"{place}: is no cassette ({type(error).__name__}); restore or remove the file") from error
-    interactions = value.get("interactions") if isinstance(value, dict) else None
-    if interactions is None and isinstance(value, dict) and "interactions" in value:
-        interactions = []
-    if not isinstance(interactions, list):
-        raise RecordingError(f"{path}: is no cassette of vcrpy's format (version, interactions)")
-    return iter(interactions)
-
-
-def _dump(items: list[JsonObject]) -> bytes:
-    import yaml
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(items, Dumper=dumper, allow_unicode=True, width=1_000_000, sort_keys=True)
-    return text.encode()
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+            shard = read_shard(path)
+            found = found or not shard.blank
+            self._stems.setdefault(path.stem.lower(), path.stem)
+            self._sizes[path.stem] = shard.size
+            if not shard.ours:
+                self._foreign.add(path.stem)
+            seen: Counter[str] = Counter()
+            for exchange, says in shard.items:
+                identity = exchange.identity
+                if says is None:
+                    self._exchanges.setdefault((identity, seen[identity]), (path.stem, exchange))
+                    seen[identity] += 1
+                else:  # of two that say the same, the later one is newer: a re-recording that was killed left both
+                    self._exchanges[identity, says] = (path.stem, exchange)
+        return found

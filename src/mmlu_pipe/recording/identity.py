@@ -11,19 +11,22 @@ from typing import Any
 from mmlu_pipe.hashing import sha256_json
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["request_hash", "request_meaning"]
+__all__ = ["PERSONAL_FIELDS", "request_hash", "request_meaning"]
 
-_TRANSPORT_FLAGS = {"stream", "stream_options", "user", "model"}
+PERSONAL_FIELDS = ("user", "metadata", "safety_identifier")
+"""Fields that name a person or a purpose: never recorded, so never part of the meaning."""
+
+_NOT_MEANT = {"stream", "stream_options", "model", *PERSONAL_FIELDS}
 
 
 def request_meaning(body: JsonObject, model: str) -> JsonObject:
     """The part of a chat completions body that decides the answer; `model` is the declared one.
 
     `max_tokens` and `max_completion_tokens` are one limit under two names, a text and a list of text parts are one
-    content, 0 and 0.0 are one number, and null means absent.
+    content, 0 and 0.0 are one number, and a field or a message's key that is null is absent.
     """
-    meaning = {key: value for key, value in body.items() if key not in _TRANSPORT_FLAGS and value is not None}
-    if "max_tokens" in meaning:
+    meaning = {key: value for key, value in body.items() if key not in _NOT_MEANT and value is not None}
+    if "max_tokens" in meaning and "max_completion_tokens" not in meaning:
         meaning["max_completion_tokens"] = meaning.pop("max_tokens")
     if isinstance(messages := meaning.get("messages"), list):
         meaning["messages"] = [_message(message) for message in messages]
@@ -40,11 +43,15 @@ def _message(message: Any) -> Any:
     if not isinstance(message, dict):
         return message
     content = message.get("content")
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content
-    ):
+    if isinstance(content, list) and content and all(_is_plain_text(part) for part in content):
         content = "".join(part["text"] for part in content)
     return {key: value for key, value in message.items() if value is not None} | {"content": content}
+
+
+def _is_plain_text(part: Any) -> bool:
+    return (
+        isinstance(part, dict) and part == {"type": "text", "text": part.get("text")} and isinstance(part["text"], str)
+    )
 
 
 def _numbers(value: Any) -> Any:

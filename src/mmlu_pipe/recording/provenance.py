@@ -9,18 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mmlu_pipe import __version__
 from mmlu_pipe.errors import RecordingError
+from mmlu_pipe.recording.scrub import PLACEHOLDER_DEPLOYMENT
 from mmlu_pipe.records import Endpoint, JsonObject
 
 __all__ = ["FILE_NAME", "package_versions", "provenance_of", "read_provenance", "recorded_endpoint", "write_provenance"]
 
 FILE_NAME = "provenance.json"
-_PACKAGES = ("mmlu-pipe", "guidance", "openai", "vcrpy")
+_PACKAGES = ("guidance", "openai", "vcrpy")
 
 
 def package_versions() -> dict[str, str]:
     """The versions that decide what is asked and how it is recorded."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"mmlu-pipe": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def provenance_of(
@@ -37,9 +39,14 @@ def provenance_of(
         endpoint: whom the answers came from; only model and API version are kept.
         endpoint_kind: the kind of host (endpoint/address.py).
         capabilities: what was settled, so that a replay asks in the same words.
-        facts: dataset and program hashes, served models and counts of the run.
+        facts: dataset and program hashes, served models and counts of the run; a served model that is the
+            deployment's name, as a gateway may say, is not kept.
         note: free text of the person who records, such as where the weights came from.
     """
+    served = {
+        PLACEHOLDER_DEPLOYMENT if name == endpoint.deployment != endpoint.model else name: calls
+        for name, calls in facts.get("served_models", {}).items()
+    }
     return {
         "format": 1,
         "model": endpoint.model,
@@ -50,13 +57,22 @@ def provenance_of(
         "packages": package_versions(),
         "note": note,
         **facts,
+        "served_models": served,
     }
 
 
 def write_provenance(folder: Path, value: JsonObject) -> None:
-    """Write the file beside the shards."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    (folder / FILE_NAME).write_text(text, encoding="utf-8", newline="\n")
+    """Write the file beside the shards, as a whole.
+
+    Raises:
+        RecordingError: it cannot be written; the old one is as before.
+    """
+    temporary = folder / f".{FILE_NAME}.new"
+    try:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        temporary.replace(folder / FILE_NAME)
+    except OSError as error:
+        raise RecordingError(f"{folder.name}/{FILE_NAME}: cannot be written ({error.strerror})") from error
 
 
 def read_provenance(folder: Path) -> JsonObject | None:
@@ -72,7 +88,9 @@ def read_provenance(folder: Path) -> JsonObject | None:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value["model"], str) or not isinstance(value["api_version"], str):
             raise TypeError("model and api_version must be texts")
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        if not isinstance(value.get("capabilities", {}), dict):
+            raise TypeError("capabilities must be an object")
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise RecordingError(f"{path}: is not readable as provenance ({type(error).__name__}: {error})") from error
     found: JsonObject = value
     return found

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx2
 
 from mmlu_pipe.errors import RecordingError
 from mmlu_pipe.recording.cassette import Cassette, Exchange, Key
-from mmlu_pipe.recording.scrub import refuse_secrets, scrub_request_body, scrub_response_body, scrub_uri
+from mmlu_pipe.recording.scrub import (
+    deployment_of,
+    refuse_secrets,
+    scrub_request_body,
+    scrub_response_body,
+    scrub_uri,
+)
 
 __all__ = ["TapeDeck"]
 
@@ -31,6 +37,14 @@ class _Call:
     def keep(self) -> None:
         if self.exchange is not None:
             self.deck.cassette.keep(self.key, self.shard, self.line_number, self.exchange)
+
+
+@dataclass
+class _Turn:
+    """Who may ask a request; gone when nobody wants it."""
+
+    wanted: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 _current: ContextVar[_Call | None] = ContextVar("mmlu_pipe_current_call", default=None)
@@ -58,7 +72,7 @@ class TapeDeck(httpx2.BaseTransport):
         self._live = live
         self._secrets = secrets
         self._guard = threading.Lock()
-        self._locks: dict[Key, threading.Lock] = {}
+        self._turns: dict[Key, _Turn] = {}
 
     @property
     def replays(self) -> bool:
@@ -67,11 +81,9 @@ class TapeDeck(httpx2.BaseTransport):
 
     @contextmanager
     def call(self, identity: str, occurrence: int, shard: str, line_number: int) -> Iterator[_Call]:
-        """Make the calls of equal requests take turns, so that one answer is recorded and all of them get it."""
+        """While recording, calls of equal requests take turns: one answer is recorded, and all of them get it."""
         key = (identity, occurrence)
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
+        with nullcontext() if self.replays else self._turn(key):
             token = _current.set(found := _Call(self, key, shard, line_number))
             try:
                 yield found
@@ -83,6 +95,7 @@ class TapeDeck(httpx2.BaseTransport):
 
         Raises:
             CassetteMiss: there is no recording and no live transport.
+            SecretInCassette: the exchange holds a credential; a request that does is not even sent.
         """
         call = _current.get()
         if call is None:
@@ -95,14 +108,16 @@ class TapeDeck(httpx2.BaseTransport):
         body = json.loads(request.read())
         if self._live is None:
             raise self.cassette.miss(body, self._model)
-        response = self._live.handle_request(request)
-        content = response.read()
         request_text = scrub_request_body(body, self._model)
-        response_text = scrub_response_body(content.decode("utf-8", "replace"))
         refuse_secrets(request_text, self._secrets(), f"line {call.line_number}, request")
+        response = self._live.handle_request(request)
+        uri = str(request.url)
+        response_text = scrub_response_body(
+            response.read().decode("utf-8", "replace"), deployment_of(uri, body, self._model)
+        )
         refuse_secrets(response_text, self._secrets(), f"line {call.line_number}, response")
         call.exchange = Exchange(
-            uri=scrub_uri(str(request.url)),
+            uri=scrub_uri(uri),
             request_body=request_text,
             status=response.status_code,
             reason=response.reason_phrase,
@@ -115,3 +130,17 @@ class TapeDeck(httpx2.BaseTransport):
         """Close the live transport; the cassette is finished by its owner."""
         if self._live is not None:
             self._live.close()
+
+    @contextmanager
+    def _turn(self, key: Key) -> Iterator[None]:
+        with self._guard:
+            turn = self._turns.setdefault(key, _Turn())
+            turn.wanted += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._guard:
+                turn.wanted -= 1
+                if not turn.wanted:
+                    del self._turns[key]

@@ -1,0 +1,716 @@
+import json
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import vcr.cassette
+import vcr.errors
+import vcr.serialize
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vcr.record_mode import RecordMode
+from vcr.request import Request
+from vcr.serializers import yamlserializer
+
+from mmlu_pipe.errors import CassetteMiss, RecordingError
+from mmlu_pipe.recording import provenance
+from mmlu_pipe.recording.cassette import Cassette, Exchange
+from mmlu_pipe.recording.identity import request_hash
+from mmlu_pipe.recording.shards import shard_name
+from mmlu_pipe.records import Endpoint
+
+MODEL = "gpt-4o"
+URI = "https://aoai.invalid/openai/deployments/DEPLOYMENT/chat/completions?api-version=2024-10-21"
+NASTY = [
+    "line\u2028and\u2029paragraph\x85next",
+    "emoji \U0001f600\U0001f1ea\U0001f1fa\u200d",
+    "\x00\x01\x07\x08\x0b\x0c\x1b\x1f\x7f\x9f\ufeff\ufffe\uffff",
+    "a\r\nb\rc\n\n\n d \n",
+    " \t leading and trailing \t ",
+    "- [not]: {yaml} # 'at' \"all\" %TAG !!python/object/apply:os.system ['true']",
+    "--- \n...\n",
+    "null",
+    "~",
+    "0o17",
+    "1_000",
+    "=",
+    "",
+    "tab\tand \\ backslash \\u2028 \\x00",
+    "\u05d0\u202e rtl",
+    '"id":"chatcmpl-7"',
+]
+
+
+def asked(text, **more):
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}], "temperature": 0} | more
+
+
+def identity(text, **more):
+    return request_hash(asked(text, **more), MODEL)
+
+
+def exchange(text, answer="answer", **more):
+    content = json.dumps({"choices": [{"message": {"content": answer}, "finish_reason": "stop"}]}, ensure_ascii=False)
+    body = json.dumps(asked(text, **more), ensure_ascii=False)
+    return Exchange(URI, body, 200, "OK", "application/json", content)
+
+
+def keep(cassette, text, *, line=1, occurrence=0, shard="astronomy", answer="answer"):
+    cassette.keep((identity(text), occurrence), shard, line, exchange(text, answer))
+
+
+def answers(folder):
+    """What a fresh cassette of the folder plays, by question and occurrence."""
+    cassette = Cassette(folder)
+    return {
+        (json.loads(found.request_body)["messages"][0]["content"], key[1]): json.loads(found.response_body)["choices"][
+            0
+        ]["message"]["content"]
+        for key, (_, found) in cassette._exchanges.items()
+    }
+
+
+def in_order(path):
+    """The questions of a shard in the order of the file."""
+    items = yamlserializer.deserialize(path.read_text(encoding="utf-8"))["interactions"]
+    return [json.loads(item["request"]["body"])["messages"][0]["content"] for item in items]
+
+
+def in_vcrpy(path):
+    """The shard as the real vcrpy loads it."""
+    return vcr.cassette.Cassette.load(path=str(path), record_mode=RecordMode.NONE)
+
+
+def test_what_is_kept_is_found_again_and_says_so(tmp_path):
+    cassette = Cassette(tmp_path / "new")
+    assert (len(cassette), cassette.used, cassette.recorded, cassette.existed) == (0, 0, 0, False)
+    assert cassette.find((identity("a"), 0), 1) is None
+    assert not (tmp_path / "new").exists()
+    keep(cassette, "a")
+    assert cassette.find((identity("a"), 0), 1) == exchange("a")
+    assert (len(cassette), cassette.used, cassette.recorded, cassette.existed) == (1, 1, 1, False)
+    cassette.finish()
+    again = Cassette(tmp_path / "new")
+    assert again.find((identity("a"), 0), 9) == exchange("a")
+    assert (len(again), again.used, again.recorded, again.existed) == (1, 1, 0, True)
+
+
+def test_each_exchange_is_on_disk_before_the_next_call(tmp_path):
+    cassette = Cassette(tmp_path)
+    sizes = []
+    for number in range(5):
+        keep(cassette, f"question {number}", line=number)
+        content = (tmp_path / "astronomy.yaml").read_bytes()
+        sizes.append(len(content))
+        assert content.startswith(b"version: 1\ninteractions:\n- request:\n")
+        assert len(in_vcrpy(tmp_path / "astronomy.yaml")) == number + 1
+        assert len(Cassette(tmp_path)) == number + 1  # what a killed run would leave
+    assert sizes == sorted(set(sizes))
+
+
+def test_every_shard_is_a_cassette_of_the_real_vcrpy(tmp_path):
+    cassette = Cassette(tmp_path)
+    for number, text in enumerate(NASTY):
+        keep(cassette, text, line=number, shard=f"subject {number % 3}", answer=text)
+    keep(cassette, NASTY[0], line=1, occurrence=1, answer="again")
+    for when in ("appended", "finished"):
+        played = []
+        for path in sorted(tmp_path.glob("*.yaml")):
+            requests, responses = vcr.serialize.deserialize(path.read_text(encoding="utf-8"), yamlserializer)
+            for request, response in zip(requests, responses, strict=True):
+                assert (request.method, request.uri) == ("POST", URI)
+                assert response["status"] == {"code": 200, "message": "OK"}
+                played.append(json.loads(response["body"]["string"])["choices"][0]["message"]["content"])
+        assert sorted(played) == sorted([*NASTY, "again"]), when
+        cassette.finish()
+
+
+def test_vcrpy_plays_what_we_recorded(tmp_path):
+    cassette = Cassette(tmp_path)
+    keep(cassette, "a", answer="one")
+    keep(cassette, "a", occurrence=1, answer="two")
+    cassette.finish()
+    found = in_vcrpy(tmp_path / "astronomy.yaml")
+    request = Request("POST", URI, json.dumps(asked("a")), {})
+    played = [
+        json.loads(found.play_response(request)["body"]["string"])["choices"][0]["message"]["content"] for _ in "12"
+    ]
+    assert played == ["one", "two"]
+    with pytest.raises(vcr.errors.UnhandledHTTPRequestError):
+        found.play_response(request)
+
+
+def test_vcrpys_own_spelling_of_our_cassette_plays_the_same(tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    cassette = Cassette(ours)
+    for number, text in enumerate(NASTY):
+        keep(cassette, text, line=number, answer=text)
+    cassette.finish()
+    theirs.mkdir()
+    found = in_vcrpy(ours / "astronomy.yaml")
+    text = vcr.serialize.serialize({"requests": found.requests, "responses": found.responses}, yamlserializer)
+    (theirs / "astronomy.yaml").write_text(text, encoding="utf-8")
+    assert answers(theirs) == answers(ours)
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30) | st.sampled_from(NASTY)
+
+
+@settings(deadline=None)
+@given(ANY_TEXT, ANY_TEXT)
+def test_any_text_survives_byte_for_byte(question, answer):
+    body = json.dumps(asked(question))  # lone surrogates travel escaped, as scrub.py writes them
+    plain = json.dumps(
+        {"choices": [{"message": {"content": answer}}]}, ensure_ascii=any("\ud800" <= c <= "\udfff" for c in answer)
+    )
+    responses = [plain, json.dumps(answer), f"data: {plain}\n\ndata: [DONE]\n\n", f"{plain}\r\n\t "]
+    with tempfile.TemporaryDirectory() as folder:
+        for number, response in enumerate(responses):
+            made = Exchange(URI, body, 400, "Bad Request", "text/event-stream; charset=utf-8", response)
+            kept = Cassette(Path(folder, str(number)))
+            kept.keep((made.identity, 0), "s", 1, made)
+            for _ in range(2):
+                assert Cassette(kept.folder).find((made.identity, 0), 1) == made
+                kept.finish()
+
+
+def test_items_stand_in_dataset_order_at_the_end(tmp_path):
+    cassette = Cassette(tmp_path)
+    for line in (5, 2, 9, 1):
+        keep(cassette, f"question {line}", line=line)
+    assert in_order(tmp_path / "astronomy.yaml") == [f"question {line}" for line in (5, 2, 9, 1)]
+    cassette.finish()
+    assert in_order(tmp_path / "astronomy.yaml") == [f"question {line}" for line in (1, 2, 5, 9)]
+
+
+def test_a_shared_recording_stands_at_its_first_line_and_unused_ones_at_the_end(tmp_path):
+    first = Cassette(tmp_path)
+    for line, text in enumerate("xyz"):
+        keep(first, text, line=line)
+    first.finish()
+    second = Cassette(tmp_path)
+    keep(second, "new", line=7)
+    second.find((identity("z"), 0), 9)
+    second.find((identity("z"), 0), 2)
+    second.finish()
+    assert in_order(tmp_path / "astronomy.yaml") == ["z", "new", "x", "y"]
+
+
+def test_a_run_that_recorded_nothing_changes_no_file(tmp_path):
+    keep(Cassette(tmp_path), "b", line=2)
+    second = Cassette(tmp_path)
+    keep(second, "a", line=1)
+    before = (tmp_path / "astronomy.yaml").read_bytes()
+    third = Cassette(tmp_path)
+    third.find((identity("a"), 0), 1)
+    third.finish()
+    assert (tmp_path / "astronomy.yaml").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["astronomy.yaml"]
+
+
+def test_only_the_shards_that_grew_are_written(tmp_path):
+    first = Cassette(tmp_path)
+    keep(first, "a", shard="anatomy")
+    keep(first, "b", shard="botany")
+    first.finish()
+    stamps = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = Cassette(tmp_path)
+    keep(second, "c", shard="botany", line=9)
+    second.finish()
+    assert (tmp_path / "anatomy.yaml").stat().st_mtime_ns == stamps["anatomy.yaml"]
+    assert in_order(tmp_path / "botany.yaml") == ["c", "b"]
+
+
+def test_equal_requests_of_a_line_keep_their_order(tmp_path):
+    cassette = Cassette(tmp_path)
+    for line in (2, 1):
+        for occurrence in (0, 1, 2):
+            keep(cassette, f"line {line}", line=line, occurrence=occurrence, answer=f"{line}.{occurrence}")
+    for _ in range(2):
+        assert answers(tmp_path) == {(f"line {n}", o): f"{n}.{o}" for n in (1, 2) for o in (0, 1, 2)}
+        cassette.finish()
+
+
+def test_equal_requests_of_lines_in_different_shards_are_never_swapped(tmp_path):
+    # Line 1 (zoology) asks once; line 2 (anatomy) asks the same twice, and shares the first answer.
+    cassette = Cassette(tmp_path)
+    keep(cassette, "same", line=1, shard="zoology", answer="first")
+    keep(cassette, "same", line=2, shard="anatomy", occurrence=1, answer="second")
+    for _ in range(2):
+        assert answers(tmp_path) == {("same", 0): "first", ("same", 1): "second"}
+        cassette.finish()
+
+
+def test_a_second_recording_of_the_same_call_is_not_kept(tmp_path):
+    cassette = Cassette(tmp_path)
+    keep(cassette, "a", answer="first")
+    keep(cassette, "a", answer="second", line=4)
+    assert answers(tmp_path) == {("a", 0): "first"}
+    assert cassette.recorded == 1
+
+
+def test_many_threads_keep_every_exchange_once(tmp_path):
+    cassette = Cassette(tmp_path)
+    ready = threading.Barrier(16)
+
+    def work(worker):
+        ready.wait()
+        for number in range(40):
+            text = f"question {number if number % 2 else (worker, number)}"
+            key = (identity(text), 0)
+            if cassette.find(key, worker) is None:
+                cassette.keep(key, f"shard {number % 3}", worker, exchange(text, text))
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = {f"question {number}" for number in range(1, 40, 2)}
+    expected |= {f"question {(worker, number)}" for worker in range(16) for number in range(0, 40, 2)}
+    for _ in range(2):
+        assert answers(tmp_path) == {(text, 0): text for text in expected}
+        assert sum(len(in_vcrpy(path)) for path in tmp_path.glob("*.yaml")) == len(expected)
+        cassette.finish()
+
+
+def test_mode_all_replaces_what_was_asked_again_and_keeps_the_rest(tmp_path):
+    first = Cassette(tmp_path)
+    for line, text in enumerate(["a", "b"]):
+        keep(first, text, line=line, answer=f"old {text}")
+    first.finish()
+    fresh = Cassette(tmp_path, fresh=True)
+    assert (fresh.existed, len(fresh), fresh.find((identity("a"), 0), 0)) == (True, 0, None)
+    keep(fresh, "a", answer="new a")
+    assert answers(tmp_path) == {("a", 0): "new a", ("b", 0): "old b"}  # also where the run is killed now
+    fresh.finish()
+    assert answers(tmp_path) == {("a", 0): "new a", ("b", 0): "old b"}
+    assert in_order(tmp_path / "astronomy.yaml") == ["a", "b"]
+    assert "occurrence" not in (tmp_path / "astronomy.yaml").read_text(encoding="utf-8")
+
+
+def test_mode_all_moves_a_recording_to_the_shard_of_its_line(tmp_path):
+    first = Cassette(tmp_path)
+    keep(first, "a", shard="zoology", answer="old")
+    first.finish()
+    fresh = Cassette(tmp_path, fresh=True)
+    keep(fresh, "a", shard="anatomy", answer="new")
+    assert answers(tmp_path) == {("a", 0): "new"}
+    fresh.finish()
+    assert answers(tmp_path) == {("a", 0): "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["anatomy.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("astronomy", "astronomy"),
+        ("High School Physics", "high_school_physics"),
+        ("../../../etc/passwd", "_etc_passwd"),
+        ("/abs/olute", "_abs_olute"),
+        ("..\\..\\windows", "_windows"),
+        ("..", "_"),
+        ("", "default"),
+        ("a\x00b\nc", "a_b_c"),
+        ("数学", "_"),
+        ("ma\u0308the", "ma_the"),
+        ("CON", "con_"),
+        ("nul", "nul_"),
+        ("Com1", "com1_"),
+        ("-rf", "-rf"),
+        ("x" * 300, "x" * 80),
+    ],
+)
+def test_names_of_shards_are_safe_everywhere(tmp_path, subject, name):
+    assert shard_name(subject) == name
+    cassette = Cassette(tmp_path / "cassette")
+    keep(cassette, "a", shard=subject)
+    cassette.finish()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.yaml")] == [f"cassette/{name}.yaml"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "cassette"]
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_no_name_leaves_the_folder(subject):
+    name = shard_name(subject)
+    assert Path("cassette", f"{name}.yaml").resolve().parent == Path("cassette").resolve()
+    assert name == name.lower()
+    assert 0 < len(name) <= 81
+
+
+def test_subjects_that_differ_in_case_share_a_file_so_that_none_replaces_the_other(tmp_path):
+    cassette = Cassette(tmp_path)
+    keep(cassette, "a", shard="Math")
+    keep(cassette, "b", shard="math", line=2)
+    cassette.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["math.yaml"]
+    assert in_order(tmp_path / "math.yaml") == ["a", "b"]
+
+
+def test_a_file_keeps_its_own_spelling(tmp_path):
+    cassette = Cassette(tmp_path)
+    keep(cassette, "a", shard="math")
+    (tmp_path / "math.yaml").rename(tmp_path / "Math.yaml")
+    second = Cassette(tmp_path)
+    keep(second, "b", shard="MATH", line=2)
+    second.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["Math.yaml"]
+    assert in_order(tmp_path / "Math.yaml") == ["b", "a"]
+
+
+# Files of others
+
+
+def foreign(tmp_path, text):
+    path = tmp_path / "astronomy.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def vcrpys(*texts):
+    """A cassette as vcrpy writes it: `version` stands last, so nothing can be appended."""
+    items = [exchange(text, f"their {text}").to_item() for text in texts]
+    return yamlserializer.serialize({"version": 1, "interactions": items})
+
+
+@pytest.mark.parametrize("change", ["vcrpy", "crlf", "no newline", "comment", "flow", "blank", "bom"])
+def test_a_file_of_others_is_played_and_never_written(tmp_path, change):
+    ours = Cassette(tmp_path / "ours")
+    keep(ours, "a", answer="their a")
+    text = (tmp_path / "ours" / "astronomy.yaml").read_text(encoding="utf-8")
+    text = {
+        "vcrpy": vcrpys("a"),
+        "crlf": text.replace("\n", "\r\n"),
+        "no newline": text.rstrip("\n"),
+        "comment": f"# by hand\n{text}",
+        "flow": json.dumps({"interactions": [exchange("a", "their a").to_item()], "version": 1}),
+        "blank": "\n",
+        "bom": f"\ufeff{text}",
+    }[change]
+    path = foreign(tmp_path, text)
+    for fresh in (False, True):
+        cassette = Cassette(tmp_path, fresh=fresh)
+        assert cassette.existed is (change != "blank" or fresh)
+        if not fresh and change != "blank":
+            assert cassette.find((identity("a"), 0), 1) == exchange("a", "their a")
+        keep(cassette, f"new {fresh}", answer="new")
+        if fresh:
+            keep(cassette, "a", answer="ours")
+        for _ in range(2):
+            assert path.read_bytes() == text.encode()
+            assert answers(tmp_path)[f"new {fresh}", 0] == "new"
+            assert answers(tmp_path).get(("a", 0)) == ("ours" if fresh else None if change == "blank" else "their a")
+            cassette.finish()
+    assert sorted(path.name for path in tmp_path.glob("*.yaml")) == ["astronomy-2.yaml", "astronomy.yaml"]
+
+
+def test_a_newer_answer_beside_a_file_of_others_wins_whatever_the_names(tmp_path):
+    (tmp_path / "aaa.yaml").write_text(vcrpys("a"), encoding="utf-8")
+    (tmp_path / "zzz.yaml").write_text(vcrpys("a"), encoding="utf-8")
+    fresh = Cassette(tmp_path, fresh=True)
+    keep(fresh, "a", answer="ours")
+    for _ in range(2):
+        assert answers(tmp_path) == {("a", 0): "ours"}
+        fresh.finish()
+
+
+def test_what_another_process_appends_meanwhile_is_not_lost(tmp_path):
+    one, other = Cassette(tmp_path), Cassette(tmp_path)
+    keep(one, "b", line=2)
+    keep(other, "c", line=3)
+    keep(one, "a", line=1)
+    one.finish()
+    other.finish()
+    assert sorted(in_order(tmp_path / "astronomy.yaml")) == ["a", "b", "c"]
+
+
+def test_headers_and_bytes_as_vcrpy_may_spell_them(tmp_path):
+    item = exchange("a").to_item()
+    item["response"]["headers"] = {"x-other": ["1"], "CONTENT-TYPE": "text/event-stream"}
+    item["response"]["body"]["string"] = b"data: [DONE]\n\n"
+    item["request"]["body"] = item["request"]["body"].encode()
+    item["response"]["status"]["message"] = None
+    item["recorded_at"] = "2026-01-01"
+    foreign(tmp_path, yamlserializer.serialize({"version": 1, "interactions": [item]}))
+    found = Cassette(tmp_path).find((identity("a"), 0), 1)
+    assert (found.content_type, found.response_body, found.reason) == ("text/event-stream", "data: [DONE]\n\n", "")
+
+
+# Bad files
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("version: 1\ninteractions:\n- request:\n    body: 'torn", ":4"),
+        ("version: 1\ninteractions: [\n", ":3"),
+        ("version: 1\ninteractions:\n- request: {\n  body: a\n b: c\n", ":"),
+        (b"version: 1\ninteractions:\n- \xff\xfe\n", ""),
+        ("version: 1\x00\n", ""),
+        ("just a text", ""),
+        ("- request: {}\n", ""),
+        ("version: 1\n", ""),
+        ("version: 1\ninteractions: 7\n", ""),
+        ("version: 1\ninteractions: {a: b}\n", ""),
+        ("%PDF-1.7 binary", ""),
+        ('{"interactions": ' + "[" * 900 + "]" * 900 + "}", ""),
+        ('{"interactions": ' + "[" * 100_000 + "]" * 100_000 + "}", ""),
+        ("interactions: " + "{a: " * 100_000, ""),
+        ("interactions:\n" + "- " * 100_000, ""),
+    ],
+)
+def test_what_is_no_cassette_is_named_with_its_place(tmp_path, text, place):
+    path = foreign(tmp_path, text)
+    before = path.read_bytes()
+    with pytest.raises(RecordingError, match=r"cassette|chat completion") as caught:
+        Cassette(tmp_path)
+    assert str(caught.value).startswith(f"{path}{place}")
+    assert caught.value.exit_code == 2
+    assert path.read_bytes() == before
+
+
+def broken(change):
+    item = exchange("a").to_item()
+    change(item)
+    return item
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "a text",
+        None,
+        7,
+        [],
+        {},
+        {"request": None, "response": None},
+        {"request": {"method": "GET", "uri": "https://example.org/", "body": None, "headers": {}}, "response": {}},
+        broken(lambda item: item["request"].update(body=None)),
+        broken(lambda item: item["request"].update(body="not JSON")),
+        broken(lambda item: item["request"].update(body='["no object"]')),
+        broken(lambda item: item["request"].update(body='{"input": "embeddings"}')),
+        broken(lambda item: item["request"].update(body='{"messages": "text"}')),
+        broken(lambda item: item["request"].update(uri=["a"])),
+        broken(lambda item: item["response"].pop("body")),
+        broken(lambda item: item["response"].update(body={"string": None})),
+        broken(lambda item: item["response"].update(body={"string": b"\x1f\x8b\x08gzip"})),
+        broken(lambda item: item["response"].update(headers=None)),
+        broken(lambda item: item["response"].update(headers={1: 2})),
+        broken(lambda item: item["response"].update(status={"code": "many"})),
+        broken(lambda item: item.update(occurrence=-1)),
+        broken(lambda item: item.update(occurrence="first")),
+        broken(lambda item: item.update(occurrence=True)),
+    ],
+    ids=lambda item: str(item)[:40],
+)
+def test_an_item_that_is_no_chat_completion_is_named_by_its_number(tmp_path, item):
+    good = exchange("good").to_item()
+    path = foreign(tmp_path, yaml.safe_dump({"version": 1, "interactions": [good, item]}))
+    with pytest.raises(RecordingError) as caught:
+        Cassette(tmp_path)
+    assert str(caught.value) == f"{path}: interaction 2 is not a recorded chat completion"
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:os.mkdir ['{canary}']",
+        "!!python/object/new:os.mkdir ['{canary}']",
+        '!!python/object/apply:builtins.exec [\'open("{canary}", "w")\']',
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "!custom thing",
+    ],
+)
+@pytest.mark.parametrize(
+    "where", ["interactions: {}", "interactions:\n- {}", "interactions:\n- request:\n    body: {}"]
+)
+def test_tags_of_python_are_refused_and_nothing_runs(tmp_path, tag, where):
+    canary = tmp_path / "canary"
+    path = foreign(tmp_path, "version: 1\n" + where.format(tag.format(canary=canary)) + "\n")
+    with pytest.raises(RecordingError, match="ConstructorError") as caught:
+        Cassette(tmp_path)
+    assert str(path) in str(caught.value)
+    assert not canary.exists()
+
+
+def test_a_bomb_of_aliases_costs_nothing(tmp_path):
+    levels = [f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30)]
+    bomb = "\n".join(
+        ["version: 1", "x:", "  l0: &l0 [lol]", *levels, "interactions:", "- request: {uri: *l29, body: *l29}"]
+    )
+    foreign(tmp_path, bomb + "\n")
+    with pytest.raises(RecordingError, match="interaction 1 is not"):
+        Cassette(tmp_path)
+
+
+def test_one_bad_shard_is_found_among_good_ones(tmp_path):
+    keep(Cassette(tmp_path), "a", shard="anatomy")
+    foreign(tmp_path, "torn: '")
+    with pytest.raises(RecordingError, match=r"astronomy\.yaml:1"):
+        Cassette(tmp_path)
+
+
+def test_a_shard_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "astronomy.yaml").mkdir()
+    with pytest.raises(RecordingError, match=r"astronomy\.yaml: cannot be read"):
+        Cassette(tmp_path)
+
+
+# Writing where it cannot be
+
+
+def test_a_recording_that_cannot_be_written_is_an_error_and_not_remembered(tmp_path):
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    cassette = Cassette(tmp_path / "taken")
+    with pytest.raises(RecordingError, match=r"taken/astronomy\.yaml: the recording cannot be written") as caught:
+        keep(cassette, "a")
+    assert caught.value.stops_run
+    assert (len(cassette), cassette.recorded) == (0, 0)
+    cassette.finish()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_full_disk_leaves_the_last_whole_item(tmp_path):
+    import resource
+    import signal
+
+    cassette = Cassette(tmp_path)
+    keep(cassette, "a")
+    path = tmp_path / "astronomy.yaml"
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, hard))
+    try:
+        with pytest.raises(RecordingError, match="cannot be written"):
+            keep(cassette, "b", line=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    keep(cassette, "c", line=3)
+    cassette.finish()
+    assert in_order(path) == ["a", "c"]
+
+
+def test_where_the_order_cannot_be_written_the_shard_stays_as_it_was(tmp_path):
+    cassette = Cassette(tmp_path)
+    keep(cassette, "b", line=2)
+    keep(cassette, "a", line=1)
+    (tmp_path / ".astronomy.yaml.new").mkdir()
+    with pytest.raises(RecordingError, match="cannot be written"):
+        cassette.finish()
+    assert in_order(tmp_path / "astronomy.yaml") == ["b", "a"]
+
+
+# A miss
+
+
+def test_a_miss_names_what_differs_from_the_nearest(tmp_path):
+    cassette = Cassette(tmp_path / "sample-zero_shot")
+    keep(cassette, "Which planet is the largest of all the planets?")
+    keep(cassette, "What is a cell?", line=2)
+    cases = {
+        'all the planets?", asked …t is the largest of the pl': asked("Which planet is the largest of the planets?"),
+        "temperature (recorded 0, asked 1)": asked("What is a cell?", temperature=1),
+        "seed (recorded null, asked 7)": asked("What is a cell?", seed=7),
+        "messages (recorded 1, asked 2)": asked("") | {"messages": asked("What is a cell?")["messages"] * 2},
+        "fewer times within a line": asked("What is a cell?"),
+    }
+    for expected, body in cases.items():
+        miss = cassette.miss(body, MODEL)
+        assert isinstance(miss, CassetteMiss)
+        assert expected in miss.nearest
+        assert miss.nearest in str(miss)
+        assert "--record-mode new_episodes" in str(miss)
+        assert str(tmp_path) not in str(miss)  # it goes into errors.jsonl
+    assert "model (recorded" in cassette.miss(asked("What is a cell?"), "o4-mini").nearest
+    role = {"messages": [{"role": "system", "content": "What is a cell?"}]}
+    assert 'messages[0] (recorded {"role": "user"' in cassette.miss(asked("") | role, MODEL).nearest
+
+
+def test_a_miss_in_an_empty_cassette_names_nothing(tmp_path):
+    miss = Cassette(tmp_path).miss(asked("a"), MODEL)
+    assert miss.nearest is None
+    assert "nearest" not in str(miss)
+
+
+# Provenance
+
+ENDPOINT = Endpoint("https://contoso-secret.openai.azure.com", "ada-private", "gpt-4o", "2024-10-21")
+
+
+def written(folder, **changes):
+    value = provenance.provenance_of(
+        endpoint=ENDPOINT,
+        endpoint_kind="azure_openai",
+        capabilities={"chat": True},
+        facts={"recordings": 1},
+        note="mine",
+    )
+    provenance.write_provenance(folder, value | changes)
+    return folder / provenance.FILE_NAME
+
+
+def test_provenance_says_whose_answers_they_are_without_host_or_deployment(tmp_path):
+    path = written(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    value = json.loads(text)
+    assert "contoso" not in text
+    assert "ada-private" not in text
+    assert (value["model"], value["api_version"], value["note"], value["recordings"]) == (
+        "gpt-4o",
+        "2024-10-21",
+        "mine",
+        1,
+    )
+    assert set(value["packages"]) == {"mmlu-pipe", "guidance", "openai", "vcrpy"}
+    assert provenance.recorded_endpoint(tmp_path) == Endpoint(
+        "https://aoai.invalid", "recorded", "gpt-4o", "2024-10-21"
+    )
+    assert provenance.read_provenance(tmp_path) == value
+    assert [entry.name for entry in tmp_path.iterdir()] == ["provenance.json"]
+
+
+def test_a_cassette_without_provenance_or_folder_says_what_to_do(tmp_path):
+    assert provenance.read_provenance(tmp_path) is None
+    with pytest.raises(RecordingError, match=r"has no provenance\.json.*--other-config"):
+        provenance.recorded_endpoint(tmp_path)
+    with pytest.raises(RecordingError, match="no such cassette folder"):
+        provenance.recorded_endpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        "{}",
+        '{"model": "gpt-4o"}',
+        '{"model": 4, "api_version": "v1"}',
+        '{"model": "m", "api_version": null}',
+        '{"model": "m", "api_version": "v1", "capabilities": []}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_provenance_that_is_none_is_named(tmp_path, text):
+    path = tmp_path / "provenance.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecordingError, match="not readable as provenance") as caught:
+        provenance.read_provenance(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_provenance_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    before = written(tmp_path).read_bytes()
+    (tmp_path / ".provenance.json.new").mkdir()
+    with pytest.raises(RecordingError, match="cannot be written"):
+        written(tmp_path, note="new")
+    assert (tmp_path / "provenance.json").read_bytes() == before
