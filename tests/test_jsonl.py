@@ -110,12 +110,12 @@ def test_problems_are_listed_and_counted(tmp_path):
     list_problems(tmp_path, [])
     with pytest.raises(DatasetError) as caught:
         list_problems(tmp_path, [(7, "is bad")])
-    assert str(caught.value) == f"{tmp_path}: 1 problem; mend or remove:\n  line 7: is bad"
+    assert str(caught.value) == f"{tmp_path}: 1 bad line; mend or remove:\n  line 7: is bad"
     assert (caught.value.line_number, caught.value.exit_code) == (7, 2)
     with pytest.raises(DatasetError) as caught:
         list_problems(tmp_path, ((number, "is bad") for number in range(1, MAX_LISTED + 4)))
     message = str(caught.value).splitlines()
-    assert message[0].endswith(f"{MAX_LISTED + 3} problems; mend or remove:")
+    assert message[0].endswith(f"{MAX_LISTED + 3} bad lines; mend or remove:")
     assert (len(message), message[-1]) == (MAX_LISTED + 2, "  … and 3 more")
 
 

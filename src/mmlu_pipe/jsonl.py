@@ -18,6 +18,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_LISTED",
     "JsonlWriter",
+    "Problems",
     "dump_line",
     "list_problems",
     "parse_object",
@@ -90,24 +91,49 @@ def read_objects(path: Path) -> Iterator[tuple[int, JsonObject]]:
             raise DatasetError(f"{path}:{number}: {error}", path=path, line_number=number) from error
 
 
+class Problems:
+    """Bad places of one source: all are counted, the first `MAX_LISTED` are kept in words."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._listed: list[str] = []
+        self._first: int | None = None
+
+    def add(self, where: str, problem: str, *, line_number: int | None = None) -> None:
+        """Note what is wrong at one place; call it once a place."""
+        if self._count == 0:
+            self._first = line_number
+        if self._count < MAX_LISTED:
+            self._listed.append(f"  {where}: {problem}")
+        self._count += 1
+
+    def raise_if_any(self, source: str, *, noun: str = "line", path: Path | None = None) -> None:
+        """Raise one error for all of them.
+
+        Raises:
+            DatasetError: there was a problem.
+        """
+        if not self._count:
+            return
+        more = [f"  … and {self._count - MAX_LISTED} more"] if self._count > MAX_LISTED else []
+        nouns = noun if self._count == 1 else f"{noun}s"
+        raise DatasetError(
+            "\n".join([f"{source}: {self._count} bad {nouns}; mend or remove:", *self._listed, *more]),
+            path=path,
+            line_number=self._first,
+        )
+
+
 def list_problems(path: Path, problems: Iterable[tuple[int, str]]) -> None:
-    """Raise one error that lists every problem, if there is one.
+    """Raise one error that lists every bad line, if there is one; each line number comes once.
 
     Raises:
         DatasetError: with a line per problem, the first `MAX_LISTED` of them.
     """
-    listed: list[str] = []
-    first, found = 0, 0
+    found = Problems()
     for number, problem in problems:
-        first, found = first or number, found + 1
-        if found <= MAX_LISTED:
-            listed.append(f"  line {number}: {problem}")
-    if not found:
-        return
-    if found > MAX_LISTED:
-        listed.append(f"  … and {found - MAX_LISTED} more")
-    noun = "problem" if found == 1 else "problems"
-    raise DatasetError(f"{path}: {found} {noun}; mend or remove:\n" + "\n".join(listed), path=path, line_number=first)
+        found.add(f"line {number}", problem, line_number=number)
+    found.raise_if_any(str(path), path=path)
 
 
 def dump_line(value: Any) -> bytes:

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mmlu_pipe import __version__
 from mmlu_pipe.config import RunConfig
 from mmlu_pipe.hashing import sha256_file, sha256_folder
 from mmlu_pipe.records import JsonObject
 
 __all__ = ["Manifest"]
 
-_PACKAGES = ("mmlu-pipe", "guidance", "openai", "vcrpy", "azure-identity")
+_PACKAGES = ("guidance", "openai", "vcrpy", "azure-identity")
 
 
 class Manifest:
@@ -39,7 +40,7 @@ class Manifest:
             "options": _options(config),
             "inputs": {name: _described(source) for name, source in inputs.items()},
             "outputs": {},
-            "versions": {"python": platform.python_version()}
+            "versions": {"python": platform.python_version(), "mmlu-pipe": __version__}
             | {name: importlib.metadata.version(name) for name in _PACKAGES},
             "run": {},
             "error": None,

@@ -324,7 +324,7 @@ def test_all_bad_lines_are_listed_before_any_request(desk, untouched):
     good = json.dumps(question(0)).encode()
     bad = [b"{", b"[1]", b'{"a": NaN}', b"\xff", b'{"a": 1} x', good[:-1]]
     message = refused(desk, b"\n".join([good, *bad, b"", good]), untouched, DatasetError)
-    assert message.startswith(f"{desk.folder / 'data.jsonl'}: 6 problems")
+    assert message.startswith(f"{desk.folder / 'data.jsonl'}: 6 bad lines")
     for number in range(2, 8):
         assert f"\n  line {number}: " in message
 

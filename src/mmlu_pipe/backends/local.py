@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mmlu_pipe.backends.base import Status
-from mmlu_pipe.errors import MmluPipeError, RunCancelled
+from mmlu_pipe.errors import MmluPipeError, RunCancelled, RunFolderError
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.pipeline import OutputOf, Pipeline, Step
 from mmlu_pipe.plugins import hookimpl, notify
@@ -72,7 +72,10 @@ class LocalBackend:
             status, error = "cancelled", cancelled
         except MmluPipeError as failure:
             status, error = "failed", failure
-        manifest.finish(status, [folder.output, folder.errors, folder.calls, folder.score], _facts(folder), error)
+        try:
+            manifest.finish(status, [folder.output, folder.errors, folder.calls, folder.score], _facts(folder), error)
+        except RunFolderError as failure:
+            status, error = "failed", error or failure
         score = folder.read_score() if error is None else None
         if score is not None:
             notify("score_finished", score=score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,8 @@ def run(as_json: bool, **values: Any) -> int:
 
     config = RunConfig(**values)
     manager().register(Progress(Console(stderr=True)), "progress")
-    found = start(config)
+    with contextlib.redirect_stdout(sys.stderr):  # a program may print; stdout is for the result
+        found = start(config)
     if as_json:
         print_json(_as_json(found))
     elif found.score is not None:

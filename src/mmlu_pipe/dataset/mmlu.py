@@ -12,9 +12,9 @@ from pathlib import Path
 from mmlu_pipe.dataset.hub import DEFAULT_REVISION, DEFAULT_SOURCE
 from mmlu_pipe.dataset.loader import ALL, SPLITS, Loader, Row, Wanted, answer_index
 from mmlu_pipe.dataset.local_files import SHORT_SPLITS
-from mmlu_pipe.dataset.schema import Problems, shown
+from mmlu_pipe.dataset.schema import shown
 from mmlu_pipe.errors import ConfigError, DatasetError
-from mmlu_pipe.jsonl import dump_line
+from mmlu_pipe.jsonl import Problems, dump_line
 from mmlu_pipe.plugins import registry
 from mmlu_pipe.records import JsonObject
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from mmlu_pipe.errors import DatasetError
 from mmlu_pipe.hashing import sha256_file
-from mmlu_pipe.jsonl import MAX_LISTED, parse_object, raw_lines
+from mmlu_pipe.jsonl import Problems, parse_object, raw_lines
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["DEFAULT_CORRECT_KEY", "DatasetFacts", "Problems", "check_dataset", "shown"]
+__all__ = ["DEFAULT_CORRECT_KEY", "DatasetFacts", "check_dataset", "shown"]
 
 DEFAULT_CORRECT_KEY = "correct_answer"
 LETTERS = "ABCD"
@@ -38,39 +38,6 @@ class DatasetFacts:
     sha256: str
     bytes: int
     subjects: dict[str, int]
-
-
-class Problems:
-    """Bad places of one source: all are counted, the first `MAX_LISTED` are kept in words."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._listed: list[str] = []
-        self._first: int | None = None
-
-    def add(self, where: str, problem: str, *, line_number: int | None = None) -> None:
-        """Note what is wrong at one place; call it once a place."""
-        if self._count == 0:
-            self._first = line_number
-        if self._count < MAX_LISTED:
-            self._listed.append(f"  {where}: {problem}")
-        self._count += 1
-
-    def raise_if_any(self, source: str, *, noun: str = "line", path: Path | None = None) -> None:
-        """Raise one error for all of them.
-
-        Raises:
-            DatasetError: there was a problem.
-        """
-        if not self._count:
-            return
-        more = [f"  … and {self._count - MAX_LISTED} more"] if self._count > MAX_LISTED else []
-        nouns = noun if self._count == 1 else f"{noun}s"
-        raise DatasetError(
-            "\n".join([f"{source}: {self._count} bad {nouns}; mend or remove:", *self._listed, *more]),
-            path=path,
-            line_number=self._first,
-        )
 
 
 def check_dataset(path: Path, *, correct_key: str = DEFAULT_CORRECT_KEY) -> DatasetFacts:

@@ -21,6 +21,7 @@ from mmlu_pipe.endpoint.wire import Completion, error_object, judge, read_comple
 from mmlu_pipe.errors import (
     ContentFiltered,
     EndpointError,
+    EndpointRejected,
     EndpointUnavailable,
     MmluPipeError,
     RequirementUnmet,
@@ -223,8 +224,8 @@ class ChatClient:
                 failed = unanswered(status, error, headers)
                 if not is_retryable(status, headers):
                     problem = rejection(status, error, headers, self.endpoint, self._auth_shown)
-                    if isinstance(problem, ContentFiltered):
-                        call.keep()
+                    if isinstance(problem, ContentFiltered | EndpointRejected) and not problem.stops_run:
+                        call.keep()  # it belongs to this request: asked again, the endpoint would say the same
                     raise problem from None
             except openai.APIConnectionError as failure:
                 failed = unreachable(failure.__cause__ or failure)

@@ -64,13 +64,13 @@ def rejection(
         return ContentFiltered(f"the content filter blocked the prompt ({names})", categories=found)
     if status == 404:
         what = (
-            f"there is no deployment {endpoint.deployment!r}; check aoai_deployment (a new one needs a few minutes)"
+            "there is no deployment of the name in aoai_deployment; check it (a new one needs a few minutes)"
             if code in _NO_DEPLOYMENT
             else "there is no chat API at this address; check aoai_endpoint and aoai_api_version"
         )
         return EndpointRejected(f"{what} (HTTP 404): {said}", status=status, code=code, stops_run=True)
     if code == "OperationNotSupported":
-        text = f"the deployment {endpoint.deployment!r} has no chat completions; name one of a chat model: {said}"
+        text = f"the deployment of {endpoint.model} has no chat completions; name one of a chat model: {said}"
         return EndpointRejected(text, status=status, code=code, stops_run=True)
     return EndpointRejected(f"HTTP {status}{f' {code}' if code else ''}: {said}", status=status, code=code)
 
