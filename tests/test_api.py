@@ -162,3 +162,32 @@ def test_no_secret_and_no_place_is_in_a_run_folder(
         text = path.read_text(encoding="utf-8")
         for hidden in (secret, "secret-deployment", "127.0.0.1", str(tmp_path)):
             assert hidden not in text, (path, hidden)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_single_requirement_may_be_a_text_and_numbers_must_be_numbers() -> None:
+    assert mmlu_pipe.run(limit=1, require="temperature=0").status == "completed"
+    with pytest.raises(ConfigError, match="workers must be a whole number, not '8'"):
+        mmlu_pipe.run(workers="8")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("here")
+def test_scores_and_datasets_show_themselves_escaped(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    row = {"subject": "<b>law</b>", "question": "Pick 1", "choices": ["a", "b", "c", "d"], "answer": 1}
+    source.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    created = mmlu_pipe.create_dataset("all", split="test", source=str(source), output_dir=tmp_path / "<i>")
+    assert "<i>" not in created._repr_html_()
+    answered = tmp_path / "answered.jsonl"
+    answered.write_text(json.dumps(json.loads(created.path.read_text(encoding="utf-8")) | {"x": 1}), encoding="utf-8")
+    shown = mmlu_pipe.score(answered)._repr_html_()
+    assert "&lt;b&gt;law" in shown
+    assert "<b>" not in shown
+
+
+@pytest.mark.usefixtures("here")
+def test_no_notebook_widget_is_made() -> None:
+    from guidance.registry import _registry
+
+    mmlu_pipe.run(limit=1)
+    assert _registry._renderer is None

@@ -64,6 +64,7 @@ def test_the_public_names_are_these() -> None:
         "Backend",
         "Call",
         "Endpoint",
+        "Estimate",
         "Interval",
         "LineAnswer",
         "LineError",
@@ -72,12 +73,15 @@ def test_the_public_names_are_these() -> None:
         "RunConfig",
         "Score",
         "SubScore",
+        "Verification",
         "__version__",
         "create_dataset",
+        "estimate",
         "hookimpl",
         "run",
         "score",
         "start",
+        "verify",
     ]
     assert all(getattr(mmlu_pipe, name) is not None for name in mmlu_pipe.__all__)
     assert dir(mmlu_pipe) == sorted(mmlu_pipe.__all__)

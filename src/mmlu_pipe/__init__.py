@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from mmlu_pipe.backends.base import Backend, Run
     from mmlu_pipe.config import RunConfig
     from mmlu_pipe.errors import MmluPipeError
+    from mmlu_pipe.forecast.estimate import estimate
+    from mmlu_pipe.forecast.figures import Estimate
+    from mmlu_pipe.gate.result import Verification
+    from mmlu_pipe.gate.verify import verify
     from mmlu_pipe.plugins import hookimpl
     from mmlu_pipe.records import Call, Endpoint, Interval, LineAnswer, LineError, Score, SubScore
 
@@ -23,6 +27,10 @@ _HOMES = {
     "mmlu_pipe.backends.base": ("Backend", "Run"),
     "mmlu_pipe.config": ("RunConfig",),
     "mmlu_pipe.errors": ("MmluPipeError",),
+    "mmlu_pipe.forecast.estimate": ("estimate",),
+    "mmlu_pipe.forecast.figures": ("Estimate",),
+    "mmlu_pipe.gate.result": ("Verification",),
+    "mmlu_pipe.gate.verify": ("verify",),
     "mmlu_pipe.plugins": ("hookimpl",),
     "mmlu_pipe.records": ("Call", "Endpoint", "Interval", "LineAnswer", "LineError", "Score", "SubScore"),
 }
@@ -31,6 +39,7 @@ __all__ = [
     "Backend",
     "Call",
     "Endpoint",
+    "Estimate",
     "Interval",
     "LineAnswer",
     "LineError",
@@ -39,12 +48,15 @@ __all__ = [
     "RunConfig",
     "Score",
     "SubScore",
+    "Verification",
     "__version__",
     "create_dataset",
+    "estimate",
     "hookimpl",
     "run",
     "score",
     "start",
+    "verify",
 ]
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmlu_pipe.bundled import bundled_cassette
+from mmlu_pipe.bundled import bundled_cassette, bundled_program
 from mmlu_pipe.config import RunConfig, load_endpoint
 from mmlu_pipe.errors import BackendNotInstalled, ConfigError, SubmissionBlocked
+from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.plugins import manager, registry
 from mmlu_pipe.records import Score
@@ -39,12 +40,13 @@ def run(
     select_strategy: str = "auto",
     output_dir: PathLike | None = None,
     limit: int | None = None,
+    lines: str | None = None,
     workers: int = 8,
     max_errors: int | str = "10",
     correct_key: str = "correct_answer",
     response_key: str | None = None,
     auth: str = "auto",
-    require: Sequence[str] = (),
+    require: str | Sequence[str] = (),
     seed: int | None = None,
     reasoning_effort: str | None = None,
     stream: bool = False,
@@ -74,12 +76,13 @@ def run(
         select_strategy=select_strategy,
         output_dir=_path(output_dir),
         limit=limit,
+        lines=lines,
         workers=workers,
         max_errors=str(max_errors),
         correct_key=correct_key,
         response_key=response_key,
         auth=auth,
-        require=tuple(require),
+        require=(require,) if isinstance(require, str) else tuple(require),
         seed=seed,
         reasoning_effort=reasoning_effort,
         stream=stream,
@@ -107,7 +110,9 @@ def start(config: RunConfig) -> Run:
     endpoint, cassette = _answers(config, program)
     facts = check_dataset(dataset, correct_key=config.correct_key)
     load_program(program)
-    pipeline = mmlu_pipeline(config, dataset=dataset, program=program, endpoint=endpoint, cassette=cassette)
+    pipeline = mmlu_pipeline(
+        config, dataset=dataset, program=program, endpoint=endpoint, cassette=cassette, dataset_keys=facts.keys
+    )
     plan = {"pipeline": pipeline.name, "dataset": dataset, "program": program, "lines": facts.lines}
     objections = [text for found in manager().hook.before_submit(plan=plan) for text in found or ()]
     if objections:
@@ -213,6 +218,13 @@ def _answers(config: RunConfig, program: Path) -> tuple[Endpoint | None, Path | 
     if config.answer_source != "bundled":
         return endpoint, config.cassette
     cassette = bundled_cassette(config.dataset, program.stem)
+    recorded = bundled_program(program.stem)
+    if recorded is not None and sha256_file(recorded) != sha256_file(program):
+        raise ConfigError(
+            f"{program}: is not the bundled program of that name, whose recordings ship; name a deployment with "
+            "--other-config FILE, or recordings with --cassette DIR",
+            key="other_config",
+        )
     if not cassette.is_dir():
         raise ConfigError(
             f"no recordings are bundled for the dataset {config.dataset!r} with the program {program.stem!r}; name a "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmlu_pipe.errors import ConfigError
+from mmlu_pipe.jsonl import parse_line_numbers
 from mmlu_pipe.records import Endpoint, JsonObject
 
 __all__ = ["AOAI_KEYS", "RECORD_MODES", "AnswerSource", "RunConfig", "load_endpoint", "load_json_object"]
@@ -37,6 +38,7 @@ class RunConfig:
         select_strategy: how `select` works on a chat endpoint; `auto` picks by capability.
         output_dir: run folder; None makes a new one under `runs/`.
         limit: evaluate only the first lines of the dataset.
+        lines: evaluate only the lines of these numbers, such as `3,17,20-24`.
         workers: lines in flight at once.
         max_errors: failed lines that a run survives: a number, or a percentage such as `5%`.
         correct_key: key of the correct answer.
@@ -61,6 +63,7 @@ class RunConfig:
     select_strategy: str = "auto"
     output_dir: Path | None = None
     limit: int | None = None
+    lines: str | None = None
     workers: int = 8
     max_errors: str = "10"
     correct_key: str = "correct_answer"
@@ -86,6 +89,13 @@ class RunConfig:
         Raises:
             ConfigError: naming the option and what to give instead.
         """
+        for name in ("workers", "limit", "seed"):
+            if not isinstance(value := getattr(self, name), int | None) or isinstance(value, bool):
+                raise ConfigError(f"{name} must be a whole number, not {value!r}", key=name)
+        if self.limit is not None and self.lines is not None:
+            raise ConfigError("--limit and --lines exclude each other; give one of them", key="lines")
+        if self.lines is not None:
+            parse_line_numbers(self.lines)
         _one_of("record-mode", self.record_mode, RECORD_MODES)
         _one_of("auth", self.auth, ("key", "entra", "auto"))
         _one_of("output-encoding", self.output_encoding, ("utf-8", "utf-8-sig"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from mmlu_pipe.errors import DatasetError, RunFolderError
+from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
 from mmlu_pipe.records import JsonObject
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Problems",
     "dump_line",
     "list_problems",
+    "parse_line_numbers",
     "parse_object",
     "raw_lines",
     "read_objects",
@@ -33,6 +34,21 @@ MAX_DEPTH = 100
 """Levels of a line; deeper ones would meet Python's own limit in one place or another."""
 
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def parse_line_numbers(text: str) -> frozenset[int]:
+    """The 1-based line numbers that a text such as `3,17,20-24` names.
+
+    Raises:
+        ConfigError: it is no such text.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)) or not 1 <= int(first) <= int(last or first):
+            raise ConfigError(f"--lines {text!r}: {part.strip()!r} is no line; write it as 3,17,20-24", key="lines")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmlu_pipe import __version__
 from mmlu_pipe.config import RunConfig
+from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.hashing import sha256_file, sha256_folder
 from mmlu_pipe.records import JsonObject
 
@@ -59,11 +60,21 @@ class Manifest:
         self.write()
 
     def write(self) -> None:
-        """Replace the file as a whole."""
+        """Replace the file as a whole.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
         temporary = self._path.with_name(".manifest.json.new")
         text = json.dumps(self._value, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        Path(temporary).replace(self._path)
+        try:
+            # A file name that is no text in this locale holds lone surrogates.
+            temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+            temporary.replace(self._path)
+        except OSError as error:
+            failed = RunFolderError(f"{self._path}: cannot be written ({error.strerror})", path=self._path)
+            failed.exit_code = 1  # the folder was fine a moment ago: the disk is full, or gone
+            raise failed from error
 
 
 def _options(config: RunConfig) -> JsonObject:

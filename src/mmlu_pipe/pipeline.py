@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,13 @@ class Pipeline:
 
 
 def mmlu_pipeline(
-    config: RunConfig, *, dataset: Path, program: Path, endpoint: Endpoint | None, cassette: Path | None
+    config: RunConfig,
+    *,
+    dataset: Path,
+    program: Path,
+    endpoint: Endpoint | None,
+    cassette: Path | None,
+    dataset_keys: Sequence[str] = (),
 ) -> Pipeline:
     """Component 1 on the dataset, component 2 on what it wrote.
 
@@ -51,6 +58,7 @@ def mmlu_pipeline(
         program: the located program.
         endpoint: the deployment, None for a replay by provenance.
         cassette: recordings to play from or record into.
+        dataset_keys: keys that the dataset's lines have, none of which can be the response; () if not known.
     """
     components: dict[str, Component] = registry("components")
     answer = Step(
@@ -72,6 +80,7 @@ def mmlu_pipeline(
             "reasoning_effort": config.reasoning_effort,
             "stream": config.stream,
             "limit": config.limit,
+            "lines": config.lines,
             "output_encoding": config.output_encoding,
             "cassette": cassette,
             "record_mode": config.record_mode,
@@ -87,6 +96,7 @@ def mmlu_pipeline(
             "calls_dataset": OutputOf(answer.name, "calls_dataset"),
             "correct_key": config.correct_key,
             "response_key": config.response_key,
+            "dataset_keys": json.dumps(list(dataset_keys)) if dataset_keys else None,
         },
     )
     return Pipeline(f"simple_{dataset.stem}", (answer, score))

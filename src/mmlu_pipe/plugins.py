@@ -30,7 +30,14 @@ BUILTINS: dict[str, tuple[str, ...]] = {
     ),
     "select_strategies": ("mmlu_pipe.endpoint.select",),
     "dataset_loaders": ("mmlu_pipe.dataset.local_files", "mmlu_pipe.dataset.hub"),
-    "commands": ("mmlu_pipe.cli.run", "mmlu_pipe.cli.score", "mmlu_pipe.cli.create_dataset", "mmlu_pipe.cli.serve"),
+    "commands": (
+        "mmlu_pipe.cli.run",
+        "mmlu_pipe.cli.score",
+        "mmlu_pipe.cli.create_dataset",
+        "mmlu_pipe.cli.verify",
+        "mmlu_pipe.cli.estimate",
+        "mmlu_pipe.cli.serve",
+    ),
 }
 """Kind of registration → modules that come with the package and use the same hook as third parties."""
 

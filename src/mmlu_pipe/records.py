@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -178,6 +179,16 @@ class Score:
     def to_json(self) -> JsonObject:
         """The content of `score.json`."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks; names of subjects come from datasets and are escaped."""
+        rows: dict[str, Score | SubScore] = {"all lines": self, **self.by_category, **self.by_subject}
+        cells = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{part.count}</td><td>{part.n_correct}</td>"
+            f"<td>{'' if part.accuracy is None else f'{part.accuracy:.1%}'}</td></tr>"
+            for name, part in rows.items()
+        )
+        return f"<table><tr><th></th><th>lines</th><th>correct</th><th>accuracy</th></tr>{cells}</table>"
 
     @classmethod
     def from_json(cls, value: JsonObject) -> Score:

@@ -211,3 +211,129 @@ def test_help_names_every_command_and_no_colour_is_forced(mmlu_pipe_command: Com
     assert done.returncode == 0
     assert all(name in done.stdout for name in ("run", "score", "create-dataset"))
     assert "\x1b[" not in mmlu_pipe_command("run", "--limit", "1", NO_COLOR="1").stdout
+
+
+def test_a_completed_run_with_failed_lines_says_why_they_failed(
+    mmlu_pipe_command: Command, write_config: Callable, write_dataset: Callable
+) -> None:
+    with AoaiServer(answer=lambda _body, _count: Reply(finish_reason="length")) as server:
+        done = mmlu_pipe_command(
+            "run", "--dataset", write_dataset(3), "--other-config", write_config(server.endpoint), **KEY
+        )
+    assert done.returncode == 0
+    assert "3 lines failed, the first: line 1: Truncated: the token limit cut the answer" in done.stderr
+    assert "unanswered    0, failed 3 (3 truncated)" in done.stdout
+
+
+def test_a_run_without_any_answer_names_no_model(
+    mmlu_pipe_command: Command, write_config: Callable, write_dataset: Callable, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("def guidance_generation(lm, input): raise KeyError('nothing')", encoding="utf-8")
+    with AoaiServer() as server:
+        config = write_config(server.endpoint)
+        arguments = ("--dataset", write_dataset(2), "--other-config", config, "--guidance-program", program)
+        done = mmlu_pipe_command("run", *arguments, **KEY)
+    assert done.returncode == 0
+    assert "answers       none" in done.stdout
+    assert "KeyError: 'nothing' (program.py:1)" in done.stderr
+
+
+def test_what_a_program_prints_stays_off_the_one_json_object(
+    mmlu_pipe_command: Command, write_config: Callable, write_dataset: Callable, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("def guidance_generation(lm, input):\n    print('hi')\n    return {'x': 1}", encoding="utf-8")
+    with AoaiServer() as server:
+        config = write_config(server.endpoint)
+        arguments = ("--dataset", write_dataset(2), "--other-config", config, "--guidance-program", program)
+        done = mmlu_pipe_command("run", *arguments, "--json", **KEY)
+    assert json.loads(done.stdout)["answered"] == 2
+    assert "hi" in done.stderr
+
+
+def test_a_construct_that_cannot_work_is_named_with_its_place(
+    mmlu_pipe_command: Command, write_config: Callable, write_dataset: Callable, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    text = "from guidance import gen, user\n\ndef guidance_generation(lm, input):\n    lm += gen('x', regex='[0-3]')\n"
+    program.write_text(text, encoding="utf-8")
+    with AoaiServer() as server:
+        config = write_config(server.endpoint)
+        arguments = ("--dataset", write_dataset(2), "--other-config", config, "--guidance-program", program)
+        done = mmlu_pipe_command("run", *arguments, **KEY)
+    assert done.returncode == 2
+    assert "program.py:4: " in done.stderr
+
+
+def test_a_bug_in_a_plugin_keeps_its_traceback_and_json_its_object(tmp_path: Path, mmlu_pipe_command: Command) -> None:
+    (tmp_path / "buggy.py").write_text(
+        "import mmlu_pipe\n@mmlu_pipe.hookimpl\ndef make_model(endpoint, options): raise RuntimeError('a bug')\n",
+        encoding="utf-8",
+    )
+    info = tmp_path / "buggy-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: buggy\nVersion: 1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[mmlu_pipe]\nbuggy = buggy\n", encoding="utf-8")
+    environment = {"PYTHONPATH": str(tmp_path), "MMLU_PIPE_NO_PLUGINS": ""}
+    done = mmlu_pipe_command("run", "--json", "--output-dir", "out", **environment)
+    assert done.returncode == 1
+    assert "RuntimeError: a bug" in done.stderr
+    assert json.loads(done.stdout)["error"] == {"type": "RuntimeError", "message": "a bug"}
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["status"] == "failed"
+
+
+def test_a_misspelt_cassette_is_refused_whether_or_not_an_endpoint_is_named(
+    mmlu_pipe_command: Command, write_config: Callable, tmp_path: Path
+) -> None:
+    for more in ((), ("--other-config", write_config("https://x.openai.azure.com"))):
+        done = mmlu_pipe_command("run", "--cassette", "casette", *more)
+        assert done.returncode == 2
+        assert "casette: " in done.stderr
+        assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_ones_own_program_of_a_bundled_name_is_not_run_on_recordings_of_another(
+    mmlu_pipe_command: Command, tmp_path: Path
+) -> None:
+    program = tmp_path / "zero_shot.py"
+    program.write_text("def guidance_generation(lm, input): return {'x': 1}", encoding="utf-8")
+    done = mmlu_pipe_command("run", "--guidance-program", program)
+    assert done.returncode == 2
+    assert "is not the bundled program of that name" in done.stderr
+
+
+def test_a_second_signal_ends_at_once_and_the_manifest_says_cancelled(
+    write_config: Callable, write_dataset: Callable, tmp_path: Path
+) -> None:
+    import os
+    import signal
+    import sys
+    import threading
+
+    asked, release = threading.Event(), threading.Event()
+
+    def slow(body: dict, _count: int) -> str:
+        asked.set()
+        release.wait(60)
+        return picks(body, _count)
+
+    with AoaiServer(answer=slow) as server:
+        config = write_config(server.endpoint)
+        arguments = ["run", "--dataset", str(write_dataset(5)), "--other-config", str(config), "--json"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mmlu_pipe", *arguments, "--output-dir", "out"],
+            cwd=tmp_path,
+            env=os.environ | KEY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+        )
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # Python handles the lower number first where both are pending
+        stdout, _ = process.communicate(timeout=60)
+        release.set()
+    assert process.returncode == 130
+    assert json.loads(stdout)["status"] == "cancelled"
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["status"] == "cancelled"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import mmlu_pipe
 from mmlu_pipe.components.jsonl_guidance_aoai import jsonl_guidance_aoai
 from mmlu_pipe.components.jsonl_score_multiplechoice import jsonl_score_multiplechoice
 from mmlu_pipe.errors import (
@@ -532,3 +533,24 @@ def test_the_command_says_who_answers_on_stderr_alone(desk):
     assert there.ended.stdout == ""
     assert "authorised by API key (AZURE_OPENAI_API_KEY)" in there.ended.stderr
     assert "test-key" not in there.ended.stderr
+
+
+def test_only_the_lines_that_are_named_are_evaluated(write_dataset, write_config, monkeypatch, tmp_path):
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+    monkeypatch.chdir(tmp_path)
+    with AoaiServer() as server:
+        config = write_config(server.endpoint)
+        run = mmlu_pipe.run(write_dataset(9), other_config=config, lines="2,5-6", output_dir="out")
+    numbers = [json.loads(line)["line_number"] for line in run.outputs["calls.jsonl"].read_text("utf-8").splitlines()]
+    assert numbers == [2, 5, 6]
+    assert run.score.count == 3
+
+
+@pytest.mark.parametrize("lines", ["0", "3-1", "x", "1,,2", "-4", "", "10"])
+def test_lines_that_are_none_are_refused(lines, write_dataset, write_config, monkeypatch, tmp_path):
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+    monkeypatch.chdir(tmp_path)
+    with AoaiServer() as server, pytest.raises(mmlu_pipe.MmluPipeError, match="line") as caught:
+        mmlu_pipe.run(write_dataset(9), other_config=write_config(server.endpoint), lines=lines)
+    assert caught.value.exit_code == 2
+    assert server.requests == []

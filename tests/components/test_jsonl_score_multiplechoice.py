@@ -11,11 +11,15 @@ import pytest
 
 import mmlu_pipe
 from mmlu_pipe.components.jsonl_score_multiplechoice import jsonl_score_multiplechoice as score_component
+from mmlu_pipe.config import RunConfig
+from mmlu_pipe.dataset.schema import check_dataset
 from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
+from mmlu_pipe.pipeline import mmlu_pipeline
 from mmlu_pipe.records import ERROR_KEY
 from mmlu_pipe.scoring.categories import SUBJECTS
 
 MODULE = "mmlu_pipe.components.jsonl_score_multiplechoice"
+REPAIR = "mmlu-pipe score RUN_DIR --response-key KEY (answers are kept; scoring again costs nothing)"
 
 
 def question(response=..., *, key="zero_shot_choice", correct=1, subject="anatomy", **more):
@@ -71,7 +75,8 @@ def test_in_process_and_as_a_process_the_bytes_are_equal(folder):
     source = write(folder / "output.jsonl", many_lines())
     errors = write(folder / "errors.jsonl", [failed("truncated"), failed("refused", "地理"), failed("refused")])
     calls = write(folder / "calls.jsonl", [{"line_number": 1, "latency_s": 0.25}])
-    values = {"input_dataset": source, "error_dataset": errors, "calls_dataset": calls}
+    keys = json.dumps(["dataset", "subject", "question", "choices", "地理"])
+    values = {"input_dataset": source, "error_dataset": errors, "calls_dataset": calls, "dataset_keys": keys}
     score_component(**values, score_dataset=folder / "in_process.json")
     done = start(*score_component.arguments(values | {"score_dataset": folder / "as_process.json"}))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -134,6 +139,15 @@ def test_each_response_is_right_wrong_invalid_or_unanswered(folder, response, n_
     assert found["invalid"] == invalid
     assert found["unanswered"] == unanswered
     assert found["answered"] == 2 - unanswered
+
+
+def test_a_dataset_with_its_answers_in_digits_scores_as_with_integers(folder):
+    responses = [0, 1, "1", " 1\n", 1.0, 2, 4, "Femur", None]
+    (folder / "data.jsonl").write_text(json.dumps(question(correct="1")) + "\n", encoding="utf-8")
+    assert check_dataset(folder / "data.jsonl").lines == 1
+    spelt = scored(folder, [question(response, correct="1") for response in responses])
+    assert spelt == scored(folder, [question(response, correct=1) for response in responses])
+    assert (spelt["n_correct"], spelt["invalid"], spelt["answered"]) == (4, 2, 8)
 
 
 def test_a_custom_correct_key_with_letters_is_compared_exactly(folder):
@@ -203,6 +217,51 @@ def test_a_custom_correct_key_is_not_taken_for_the_response(folder):
     assert scored(folder, [line], correct_key="letter")["response_key"] == "my_choice"
 
 
+def own_keys(folder, lines):
+    """The keys of a dataset as the pipeline binds them."""
+    facts = check_dataset(write(folder / "data.jsonl", lines))
+    pipeline = mmlu_pipeline(
+        RunConfig(), dataset=facts.path, program=facts.path, endpoint=None, cassette=None, dataset_keys=facts.keys
+    )
+    return pipeline.steps[-1].inputs["dataset_keys"]
+
+
+def test_a_key_that_the_dataset_had_before_is_not_taken_for_the_response(folder):
+    lines = [question(id=number, tags=["bone"]) for number in range(3)]
+    known = own_keys(folder, lines)
+    assert json.loads(known) == ["choices", "correct_answer", "dataset", "id", "question", "subject", "tags"]
+    found = scored(folder, [line | {"my_choice": 1} for line in lines], dataset_keys=known)
+    assert (found["response_key"], found["n_correct"]) == ("my_choice", 3)
+    with pytest.raises(ConfigError, match="every line has 'id', 'tags', 'my_choice'"):
+        scored(folder, [line | {"my_choice": 1} for line in lines])
+
+
+def test_a_zero_shot_choice_that_the_dataset_had_before_is_not_the_response(folder):
+    lines = [question(0), question(0)]
+    found = scored(folder, [line | {"my_choice": 1} for line in lines], dataset_keys=own_keys(folder, lines))
+    assert (found["response_key"], found["n_correct"]) == ("my_choice", 2)
+
+
+def test_the_pipeline_binds_no_keys_where_they_are_not_known(folder):
+    pipeline = mmlu_pipeline(RunConfig(), dataset=folder, program=folder, endpoint=None, cassette=None)
+    assert pipeline.steps[-1].inputs["dataset_keys"] is None
+
+
+@pytest.mark.parametrize("text", ["", "id,tags", '{"id": 1}', '["id", 1]', "null", '"id"', "[" * 100_000])
+@pytest.mark.parametrize("response_key", [None, "zero_shot_choice"])
+def test_dataset_keys_that_are_no_list_of_names_are_refused(folder, text, response_key):
+    with pytest.raises(ConfigError, match="dataset_keys must be a JSON list of names") as caught:
+        scored(folder, [question(1)], dataset_keys=text, response_key=response_key)
+    assert caught.value.key == "dataset_keys"
+    assert len(str(caught.value)) < 200
+
+
+def test_a_response_key_that_no_line_has_is_refused_with_the_free_repair(folder):
+    with pytest.raises(ConfigError, match="no line has the response key 'mine'; the lines have") as caught:
+        scored(folder, [question(1)], response_key="mine")
+    assert str(caught.value).endswith(REPAIR)
+
+
 def test_a_named_response_key_wins_over_zero_shot_choice(folder):
     found = scored(folder, [question(0, few_shot_choice=1)], response_key="few_shot_choice")
     assert (found["response_key"], found["n_correct"]) == ("few_shot_choice", 1)
@@ -229,7 +288,7 @@ def test_a_response_key_that_cannot_be_told_is_asked_for(folder, lines, said):
         scored(folder, lines)
     message = str(caught.value)
     assert said in message
-    assert "--response-key" in message
+    assert message.endswith(REPAIR)
     assert str(folder / "output.jsonl") in message
     assert caught.value.key == "response_key"
     assert not (folder / "score.json").exists()
@@ -255,7 +314,7 @@ def test_a_long_list_of_bad_lines_is_cut_and_counted(folder):
     assert "… and 10 more" in str(caught.value)
 
 
-@pytest.mark.parametrize("port", ["input_dataset", "error_dataset", "calls_dataset"])
+@pytest.mark.parametrize("port", ["input_dataset", "error_dataset"])
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -277,6 +336,31 @@ def test_an_unreadable_dataset_is_named_with_its_line(folder, port, content, sai
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
     assert not (folder / "score.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[1]\n", ":1: is a JSON array, not an object"),
+        (b'\n{"a": \n', ":2: is not JSON"),
+        (b'{"a": "\xff"}\n', ":1: is not UTF-8"),
+        (None, "cannot be read"),
+    ],
+)
+def test_unreadable_calls_are_named(folder, content, said):
+    path = folder / "calls.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        scored(folder, [question(1)], calls_dataset=path)
+    assert f"{path}{said}" in str(caught.value) or (content is None and said in str(caught.value))
+    assert not (folder / "score.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"line_number": 1}\n', b'{"line_number": 1}\nnot read\n'])
+def test_of_the_calls_only_the_first_line_is_read(folder, content):
+    (folder / "calls.jsonl").write_bytes(content)
+    assert scored(folder, [question(1)], calls_dataset=folder / "calls.jsonl")["count"] == 1
 
 
 def test_the_calls_make_no_difference_to_the_score(folder):
@@ -323,6 +407,7 @@ def test_the_declaration_names_the_ports_that_backends_bind():
         ("input_dataset", "uri_file", "input", False, None),
         ("correct_key", "string", "input", False, "correct_answer"),
         ("response_key", "string", "input", True, None),
+        ("dataset_keys", "string", "input", True, None),
         ("error_dataset", "uri_file", "input", True, None),
         ("calls_dataset", "uri_file", "input", True, None),
         ("score_dataset", "uri_file", "output", False, None),

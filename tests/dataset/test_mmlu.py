@@ -499,9 +499,9 @@ def test_offline_only_the_pinned_commit_counts(client: Client) -> None:
     assert "only a full commit" in client.refused(mmlu_dataset="knots", revision="main", env=offline)
 
 
-def test_without_the_extra_the_message_has_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_hubs_client_the_message_has_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConfigError, match=r'pip install "mmlu-pipe\[hub\]"') as caught:
+    with pytest.raises(ConfigError, match=r'pip install "datasets>=4"') as caught:
         create_dataset(mmlu_dataset="knots", output_dir=tmp_path / "data")
     assert caught.value.exit_code == 2
 

@@ -51,6 +51,7 @@ def test_the_facts_of_a_good_dataset(tmp_path: Path) -> None:
     facts = check_dataset(path)
     assert facts.lines == 4
     assert facts.subjects == {"knots": 3, "anchors": 1}
+    assert facts.keys == tuple(sorted(GOOD))
     assert facts.bytes == path.stat().st_size
     assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -151,16 +152,45 @@ def test_one_line_can_have_several_problems(tmp_path: Path) -> None:
     assert found.count(";") == 2
 
 
-@pytest.mark.parametrize("value", ["B", "a text", 17, -1, 0.5, True, "9" * 5000])
-def test_under_another_key_any_scalar_is_an_answer(tmp_path: Path, value: object) -> None:
-    line = {"question": "?", "choices": ["a", "b"], "label": value}
+def test_the_keys_are_those_of_all_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", GOOD | {"tags": []}, GOOD, GOOD | {"id": 7})
+    assert check_dataset(path).keys == ("choices", "correct_answer", "dataset", "id", "question", "subject", "tags")
+
+
+@pytest.mark.parametrize("value", [0, 3, "0", "3", "B", "a text", 0.5])
+def test_under_another_key_an_answer_is_an_index_or_a_choice(tmp_path: Path, value: object) -> None:
+    line = {"question": "?", "choices": ["B", "a text", 0.5, 7], "label": value}
     assert check_dataset(write(tmp_path / "data.jsonl", line), correct_key="label").lines == 1
 
 
-@pytest.mark.parametrize("value", [None, [0], {"a": 1}])
-def test_under_another_key_only_scalars_are_answers(tmp_path: Path, value: object) -> None:
-    path = write(tmp_path / "data.jsonl", GOOD, GOOD | {"label": value})
-    with pytest.raises(DatasetError, match=r'2 bad lines.*\n.*misses the key "label"\n.*not a text, number or boolean'):
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        *((value, "but the choices are 0 to 3") for value in (4, 7, -1, "4", "-1", "9" * 5000)),
+        ("A", 'is the letter "A", neither a 0-based index nor one of the choices; create-dataset'),
+        ("b", 'is the letter "b", neither'),
+        ("a  text", 'is "a  text", neither a 0-based index nor one of the choices; create-dataset'),
+        *(
+            (value, "neither a 0-based index nor one of the choices")
+            for value in (1.0, 0.25, True, None, [0], {"a": 1})
+        ),
+    ],
+)
+def test_under_another_key_nothing_else_is_an_answer(tmp_path: Path, value: object, problem: str) -> None:
+    line = {"question": "?", "choices": ["B", "a text", 0.5, 1.0], "label": value}
+    path = write(tmp_path / "data.jsonl", line | {"label": 1}, line, GOOD)
+    with pytest.raises(DatasetError) as caught:
+        check_dataset(path, correct_key="label")
+    _, second, third = str(caught.value).split("\n")
+    assert second.startswith("  line 2: label is ")
+    assert problem in second
+    assert len(second) < 200
+    assert third == '  line 3: misses the key "label"'
+
+
+def test_under_another_key_bad_choices_are_the_only_problem(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", {"question": "?", "choices": [None, "b"], "label": "a"})
+    with pytest.raises(DatasetError, match=r"\n  line 1: choices\[0\] is null, neither a text nor a number$"):
         check_dataset(path, correct_key="label")
 
 

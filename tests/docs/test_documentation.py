@@ -87,7 +87,7 @@ def test_the_output_shown_in_the_readme_is_what_the_default_run_prints(tmp_path:
 
 def test_every_mmlu_pipe_command_of_the_pages_has_options_that_exist() -> None:
     for page in PAGES:
-        for line in re.findall(r"^mmlu-pipe .*(?:\\\n.*)*", page.read_text(encoding="utf-8"), re.MULTILINE):
+        for line in re.findall(r"^mmlu-pipe (?:.*\\\n)*.*", page.read_text(encoding="utf-8"), re.MULTILINE):
             words = line.partition("#")[0].replace("\\\n", " ").split()
             command = COMMANDS[words[1]]
             assert command is not None
@@ -95,15 +95,21 @@ def test_every_mmlu_pipe_command_of_the_pages_has_options_that_exist() -> None:
             assert {word for word in words if word.startswith("--")} <= options, line
 
 
-def test_the_programs_and_examples_of_the_readme_run(tmp_path: Path) -> None:
-    program, script = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "shown.py").write_text(program, encoding="utf-8")
-    check = "from pathlib import Path; from mmlu_pipe.programs import load_program; load_program(Path('shown.py'))"
-    subprocess.run([sys.executable, "-c", check], cwd=tmp_path, check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
-    )
+def test_the_program_of_the_readme_is_the_bundled_one() -> None:
+    program, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert program == (ROOT / "guidance_programs" / "zero_shot.py").read_text(encoding="utf-8")
+
+
+def test_the_script_of_the_readme_runs(tmp_path: Path) -> None:
+    _, script = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     assert "Interval(" in done.stdout
+
+
+def test_no_placeholder_was_left_in_a_page() -> None:
+    for page in PAGES:
+        assert re.findall(r"\b[A-Z]+_LINE\b|\bRUN_OUTPUT\b|TODO|FIXME", page.read_text(encoding="utf-8")) == [], page
 
 
 def test_the_json_examples_of_the_readme_are_json() -> None:

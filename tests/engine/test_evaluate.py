@@ -319,7 +319,8 @@ def test_more_failed_lines_than_allowed_end_the_run(max_errors, failing, survive
         assert isinstance(run.raised, ErrorBudgetExceeded)
         assert (run.raised.failed, run.raised.max_errors, run.raised.exit_code) == (failing, max_errors, 1)
         assert run.raised.first == "line 1: KeyError: 'x' (program.py)"
-        assert f"{failing} lines failed ({failing} program)" in str(run.raised)
+        noun = "line" if failing == 1 else "lines"
+        assert f"{failing} {noun} failed ({failing} program)" in str(run.raised)
 
 
 def test_a_run_over_its_budget_keeps_what_is_answered_or_under_way_and_marks_the_rest():

@@ -83,8 +83,9 @@ def test_a_correct_answer_written_as_1_point_0_is_the_integer_1():
         ("b", "B", Outcome.WRONG),
         (" B", "B", Outcome.WRONG),
         (9, "B", Outcome.WRONG),
-        (1, "1", Outcome.WRONG),
-        (" 1", "1", Outcome.WRONG),
+        ("1914", "1914", Outcome.CORRECT),
+        (1, "1914", Outcome.WRONG),
+        ("1.0", "1.0", Outcome.CORRECT),
         (0.5, 0.5, Outcome.CORRECT),
         (True, True, Outcome.CORRECT),
         ([1, 2.0], [1.0, 2], Outcome.CORRECT),
@@ -94,6 +95,24 @@ def test_a_correct_answer_written_as_1_point_0_is_the_integer_1():
 )
 def test_a_correct_answer_that_is_no_integer_is_compared_as_json_only(response, correct, expected):
     assert outcome(response, correct) is expected
+
+
+@pytest.mark.parametrize("correct", ["2", " 2", "02"])
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        *((response, Outcome.CORRECT) for response in (2, 2.0, "2", " 2\n")),
+        *((response, Outcome.WRONG) for response in (0, "3")),
+        *((response, Outcome.INVALID) for response in (4, "4", -1, True, "C", "x")),
+    ],
+)
+def test_a_correct_answer_in_digits_is_its_integer(response, correct, expected):
+    assert outcome(response, correct) is expected is outcome(response, int(correct))
+
+
+def test_without_a_list_of_choices_a_correct_answer_in_digits_is_a_text():
+    assert outcome("2", "2", choices=None) is Outcome.CORRECT
+    assert outcome(2, "2", choices=None) is Outcome.WRONG
 
 
 @pytest.mark.parametrize("correct", [1, "B"])

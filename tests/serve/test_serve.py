@@ -513,9 +513,9 @@ def test_a_torn_model_file_is_one_message(tmp_path: Path) -> None:
         LlamaEngine(path, threads=1)
 
 
-def test_without_llama_cpp_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_llama_cpp_the_message_has_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(ConfigError, match=r'pip install "mmlu-pipe\[serve\]"'):
+    with pytest.raises(ConfigError, match=r'pip install "xllamacpp>=2026\.10" "llguidance>=1\.5"$'):
         LlamaEngine(tmp_path / "any.gguf")
 
 

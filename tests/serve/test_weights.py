@@ -145,9 +145,9 @@ def test_without_the_hub_the_message_says_so_at_once(
     assert hub.asked == []
 
 
-def test_without_the_hubs_client_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_hubs_client_the_message_has_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ConfigError, match=r'pip install "mmlu-pipe\[serve\]"'):
+    with pytest.raises(ConfigError, match=r'pip install "huggingface-hub>=2\.4"'):
         find_model(cache=tmp_path)
 
 

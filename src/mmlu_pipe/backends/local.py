@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,10 +71,16 @@ class LocalBackend:
                 step.component(**_bound(step, pipeline, folder))
         except RunCancelled as cancelled:
             status, error = "cancelled", cancelled
+        except KeyboardInterrupt as stop:
+            number = int(getattr(stop, "signal_number", signal.SIGINT))
+            status, error = "cancelled", RunCancelled("stopped at once", signal_number=number)
         except MmluPipeError as failure:
             status, error = "failed", failure
+        except Exception as bug:
+            self._finish(folder, manifest, "failed", bug)
+            raise
         try:
-            manifest.finish(status, [folder.output, folder.errors, folder.calls, folder.score], _facts(folder), error)
+            self._finish(folder, manifest, status, error)
         except RunFolderError as failure:
             status, error = "failed", error or failure
         score = folder.read_score() if error is None else None
@@ -82,6 +89,10 @@ class LocalBackend:
         if error is not None and error.exit_code == 2:
             folder.discard()
         return LocalRun(folder, status, error, score)
+
+    @staticmethod
+    def _finish(folder: RunFolder, manifest: Manifest, status: Status, error: BaseException | None) -> None:
+        manifest.finish(status, [folder.output, folder.errors, folder.calls, folder.score], _facts(folder), error)
 
 
 @hookimpl

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
-from typing import Any
+import traceback
+from types import FrameType
+from typing import Any, Never
 
 import click
 
@@ -54,6 +57,7 @@ def invoke(arguments: list[str] | None = None) -> None:
     arguments = [_hyphens(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     wants_json = "--json" in arguments
     code = 0
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = root.main(arguments, prog_name="mmlu-pipe", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -64,18 +68,32 @@ def invoke(arguments: list[str] | None = None) -> None:
         sys.stderr.write(f"error: {error}\n" + "".join(f"  {note}\n" for note in getattr(error, "__notes__", ())))
         code = error.exit_code
         _fail(wants_json, type(error).__name__, str(error))
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:  # click turns the first into the second
         sys.stderr.write("stopped\n")
-        code = 130
-        _fail(wants_json, "KeyboardInterrupt", "stopped by Ctrl-C")
+        number = int(getattr(stop.__cause__ or stop.__context__ or stop, "signal_number", signal.SIGINT))
+        code = 128 + number
+        _fail(wants_json, "RunCancelled", f"stopped by {signal.Signals(number).name}", status="cancelled")
+    except Exception as bug:  # noqa: BLE001 - a bug keeps its traceback, and --json its one object
+        traceback.print_exc()
+        code = 1
+        _fail(wants_json, type(bug).__name__, str(bug))
     sys.exit(code)
 
 
-def _fail(wants_json: bool, kind: str, message: str) -> None:
+class _Terminated(KeyboardInterrupt):
+    signal_number = signal.SIGTERM
+
+
+def _terminate(_signal_number: int, _frame: FrameType | None) -> Never:
+    """SIGTERM outside of the evaluation of lines, which handles it in its own way."""
+    raise _Terminated
+
+
+def _fail(wants_json: bool, kind: str, message: str, *, status: str = "failed") -> None:
     """Where nothing was started there is still one object."""
     if wants_json:
         nothing = dict.fromkeys(("run_dir", "lines", "answered", "failed", "score"))
-        print_json(nothing | {"status": "failed", "error": {"type": kind, "message": message}})
+        print_json(nothing | {"status": status, "error": {"type": kind, "message": message}})
 
 
 def _hyphens(argument: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from mmlu_pipe.config import RECORD_MODES, RunConfig
 from mmlu_pipe.plugins import hookimpl
+from mmlu_pipe.records import ERROR_KEY
 
 __all__ = ["run"]
 
@@ -39,6 +41,7 @@ def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 @_option("--select-strategy", metavar="NAME", help="auto, json_schema, logprob, text, or a plugin's.")
 @_option("--output-dir", type=_FOLDER, help="Run folder, new or empty.  [default: a new one under runs/]")
 @_option("--limit", type=int, help="Evaluate only the first lines.")
+@_option("--lines", metavar="NUMBERS", help="Evaluate only these lines, such as 3,17,20-24.")
 @_option("--workers", type=int, help="Lines in flight at once.")
 @_option("--max-errors", metavar="N|P%", help="Failed lines that the run survives.")
 @_option("--correct-key", help="Key of the correct answer.")
@@ -73,6 +76,7 @@ def run(as_json: bool, **values: Any) -> int:
     elif found.score is not None:
         title = f"{Path(config.dataset).stem} with {Path(config.guidance_program).stem}"
         print_score(found.score, Console(), title=title, run_dir=found.run_dir, note=_whose_answers(found.run_dir))
+    _tell_failures(found)
     if found.error is not None:
         notes = "".join(f"  {note}\n" for note in getattr(found.error, "__notes__", ()))
         sys.stderr.write(f"error: {found.error}\n{notes}")
@@ -88,9 +92,19 @@ def register_commands(register: Callable[[str, Any], None]) -> None:
     register("run", run)
 
 
-def _as_json(found: Any) -> dict[str, Any]:
-    import json
+def _tell_failures(found: Any) -> None:
+    """A completed run may have failed lines; their reason belongs beside the score."""
+    path = found.run_dir / "errors.jsonl"
+    if found.error is not None or not found.score or not found.score.failed or not path.is_file():
+        return
+    with path.open(encoding="utf-8-sig") as handle:
+        first = json.loads(handle.readline())[ERROR_KEY]
+    lines = "1 line" if found.score.failed == 1 else f"{found.score.failed} lines"
+    told = f"line {first['line_number']}: {first['error_type']}: {first['message']}"
+    sys.stderr.write(f"{lines} failed, the first: {told}\n  all of them: {path}\n")
 
+
+def _as_json(found: Any) -> dict[str, Any]:
     manifest = found.run_dir / "manifest.json"
     facts = json.loads(manifest.read_text(encoding="utf-8"))["run"] if manifest.is_file() else {}
     answered, failed = facts.get("answered"), facts.get("failed")
@@ -107,10 +121,10 @@ def _as_json(found: Any) -> dict[str, Any]:
 
 def _whose_answers(run_dir: Path) -> str:
     """A line about the model, from the manifest."""
-    import json
-
     facts = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["run"]
-    served = ", ".join(facts.get("served_models", {})) or facts.get("model", "unknown")
+    served = ", ".join(facts.get("served_models", {}))
+    if not served:
+        return "answers       none"
     source = "recorded answers of" if facts.get("endpoint_kind") == "recorded" else "live answers of"
     strategies = ", ".join(facts.get("strategies", {})) or "none"
     return f"answers       {source} {served}\nselect        by {strategies}"

@@ -158,8 +158,8 @@ class Component:
         except MmluPipeError as error:
             sys.stderr.write(f"error: {error}\n")
             return error.exit_code
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
+        except KeyboardInterrupt as stop:
+            return 128 + int(getattr(stop, "signal_number", signal.SIGINT))
         finally:
             log.removeHandler(handler)
             signal.signal(signal.SIGTERM, previous)

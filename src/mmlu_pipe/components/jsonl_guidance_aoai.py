@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from mmlu_pipe.components.component import Input, Output, component
 from mmlu_pipe.config import RECORD_MODES
-from mmlu_pipe.errors import ConfigError, DatasetError, RunCancelled, RunFolderError
+from mmlu_pipe.errors import ConfigError, DatasetError, RecordingError, RunCancelled, RunFolderError
 from mmlu_pipe.hashing import sha256_file
-from mmlu_pipe.jsonl import JsonlWriter, list_problems, parse_object, raw_lines, read_objects
+from mmlu_pipe.jsonl import JsonlWriter, list_problems, parse_line_numbers, parse_object, raw_lines, read_objects
 from mmlu_pipe.plugins import hookimpl, notify
 from mmlu_pipe.programs import load_program
 from mmlu_pipe.records import ERROR_KEY, Endpoint, JsonObject, LineAnswer
@@ -44,6 +44,7 @@ def jsonl_guidance_aoai(
     reasoning_effort: Annotated[str | None, Input("reasoning effort")] = None,
     stream: Annotated[bool, Input("ask for server-sent events")] = False,
     limit: Annotated[int | None, Input("evaluate only the first lines")] = None,
+    lines: Annotated[str | None, Input("evaluate only the lines of these numbers, such as 3,17,20-24")] = None,
     output_encoding: Annotated[str, Input("utf-8, or utf-8-sig for a byte-order mark")] = "utf-8",
     cassette: Annotated[Path | None, Input("recordings to play from or record into", folder=True)] = None,
     record_mode: Annotated[str, Input("none, once, new_episodes or all")] = "none",
@@ -74,7 +75,12 @@ def jsonl_guidance_aoai(
             f"--record_mode {record_mode} needs the endpoint (whom to ask) and --cassette (where to keep the answers)",
             key="record_mode",
         )
-    total = min(_check_lines(input_dataset), limit or sys.maxsize)
+    if cassette is not None and record_mode == "none" and not any(cassette.glob("*.yaml")):
+        raise RecordingError(f"{cassette}: holds no recordings; check the folder's name, or record some")
+    if limit is not None and lines is not None:
+        raise ConfigError("--limit and --lines exclude each other; give one of them", key="lines")
+    wanted = None if lines is None else parse_line_numbers(lines)
+    total = min(_check_lines(input_dataset, wanted), limit or sys.maxsize)
     program = load_program(guidance_program)
 
     from mmlu_pipe.endpoint.connect import ModelOptions, connect
@@ -106,7 +112,7 @@ def jsonl_guidance_aoai(
         notify("run_started", dataset=input_dataset.name, total=total)
         try:
             evaluate(
-                itertools.islice(_lines(input_dataset), limit),
+                itertools.islice(_lines(input_dataset, wanted), limit),
                 program,
                 connection.model,
                 workers=guidance_workers,
@@ -136,34 +142,39 @@ def register_components(register: Callable[[str, Any], None]) -> None:
     register(jsonl_guidance_aoai.name, jsonl_guidance_aoai)
 
 
-def _check_lines(dataset: Path) -> int:
-    """The number of lines, once every one is known to be a JSON object.
+def _check_lines(dataset: Path, wanted: frozenset[int] | None) -> int:
+    """How many lines will be evaluated, once every line is known to be a JSON object.
 
     Raises:
-        DatasetError: listing all bad lines.
+        DatasetError: listing all bad lines, or naming a wanted line that is not there.
     """
     count = 0
+    absent = set(wanted or ())
 
     def problems() -> Iterator[tuple[int, str]]:
         nonlocal count
         for number, raw in raw_lines(dataset):
-            count += 1
+            count += wanted is None or number in wanted
+            absent.discard(number)
             try:
                 parse_object(raw)
             except ValueError as error:
                 yield number, str(error)
 
     list_problems(dataset, problems())
+    if absent:
+        raise DatasetError(f"{dataset}: has no line {min(absent)}; see --lines", path=dataset)
     if count == 0:
         raise DatasetError(f"{dataset}: is empty; a dataset has at least one line", path=dataset)
     return count
 
 
-def _lines(dataset: Path) -> Iterator[tuple[int, JsonObject]]:
-    """The lines; an errors file read again as a dataset loses its reserved key."""
+def _lines(dataset: Path, wanted: frozenset[int] | None) -> Iterator[tuple[int, JsonObject]]:
+    """The lines to evaluate; an errors file read again as a dataset loses its reserved key."""
     for number, line in read_objects(dataset):
-        line.pop(ERROR_KEY, None)
-        yield number, line
+        if wanted is None or number in wanted:
+            line.pop(ERROR_KEY, None)
+            yield number, line
 
 
 def _endpoint(*values: str | None) -> Endpoint | None:

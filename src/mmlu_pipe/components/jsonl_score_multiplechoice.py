@@ -24,6 +24,7 @@ __all__ = ["DEFAULT_RESPONSE_KEY", "jsonl_score_multiplechoice"]
 DEFAULT_RESPONSE_KEY = "zero_shot_choice"
 """Where the tutorial's programs leave their response."""
 
+_REPAIR = "mmlu-pipe score RUN_DIR --response-key KEY (answers are kept; scoring again costs nothing)"
 _DATASET_KEYS = ("dataset", "subject", "question", "choices")
 
 
@@ -40,8 +41,11 @@ def jsonl_score_multiplechoice(
         str | None,
         Input("key of the response; without it, zero_shot_choice, or the one key that a program added to every line"),
     ] = None,
+    dataset_keys: Annotated[str | None, Input("keys that the dataset had before the run, as a JSON list")] = None,
     error_dataset: Annotated[Path | None, Input("JSONL file of the failed lines, counted as not correct")] = None,
-    calls_dataset: Annotated[Path | None, Input("JSONL file of the model calls; only checked to be readable")] = None,
+    calls_dataset: Annotated[
+        Path | None, Input("JSONL file of the model calls; only its first line is read, to see that it is one")
+    ] = None,
     score_dataset: Annotated[Path, Output("JSON file of the score", file_name="score.json")],
 ) -> None:
     """Score responses to multiple-choice questions: accuracy with a 95 % interval, by subject and by category.
@@ -49,12 +53,15 @@ def jsonl_score_multiplechoice(
     The score depends on the content of the datasets alone, so equal inputs give equal bytes.
 
     Raises:
-        ConfigError: the key of the response has to be named.
+        ConfigError: the key of the response has to be named, or `dataset_keys` is no list of names.
         DatasetError: a dataset cannot be read, or a line lacks the correct answer.
         RunFolderError: the score cannot be written.
     """
+    own = {*(_DATASET_KEYS if dataset_keys is None else _names(dataset_keys)), correct_key, ERROR_KEY}
+    if calls_dataset is not None:
+        next(jsonl.read_objects(calls_dataset), None)
     if response_key is None:
-        response_key = _find_response_key(input_dataset, correct_key)
+        response_key = _find_response_key(input_dataset, own)
     else:
         _check_response_key(input_dataset, response_key)
     problems: list[tuple[int, str]] = []
@@ -65,10 +72,20 @@ def jsonl_score_multiplechoice(
         correct_key=correct_key,
     )
     jsonl.list_problems(input_dataset, problems)
-    if calls_dataset is not None:
-        for _ in jsonl.read_objects(calls_dataset):
-            pass
     _write(score, score_dataset)
+
+
+def _names(text: str) -> list[str]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(
+            f"dataset_keys must be a JSON list of names such as {json.dumps(_DATASET_KEYS[:2])}, not {text[:80]!r}",
+            key="dataset_keys",
+        )
+    return value
 
 
 def _scorable(path: Path, correct_key: str, problems: list[tuple[int, str]]) -> Iterator[JsonObject]:
@@ -91,19 +108,19 @@ def _check_response_key(path: Path, response_key: str) -> None:
         keys.update(dict.fromkeys(line))
     if keys:
         raise ConfigError(
-            f"{path}: no line has the response key {response_key!r}; the lines have {_listed(keys)}",
+            f"{path}: no line has the response key {response_key!r}; the lines have {_listed(keys)}. Name one of "
+            f"them: {_REPAIR}",
             path=path,
             key="response_key",
         )
 
 
-def _find_response_key(path: Path, correct_key: str) -> str:
-    """The key of the responses: the default one, or the only one that was added to every line."""
-    own = {*_DATASET_KEYS, correct_key, ERROR_KEY}
+def _find_response_key(path: Path, own: set[str]) -> str:
+    """The key of the responses: the default one, or the only one besides `own` that every line has."""
     everywhere: dict[str, None] | None = None  # dicts rather than sets: they keep the order of the keys
     somewhere: dict[str, None] = {}
     for _, line in jsonl.read_objects(path):
-        if DEFAULT_RESPONSE_KEY in line:
+        if DEFAULT_RESPONSE_KEY in line and DEFAULT_RESPONSE_KEY not in own:
             return DEFAULT_RESPONSE_KEY
         added = [key for key in line if key not in own]
         everywhere = dict.fromkeys(added if everywhere is None else (key for key in everywhere if key in line))
@@ -119,8 +136,7 @@ def _find_response_key(path: Path, correct_key: str) -> str:
     else:
         found = "no key was added to the dataset's own; is this the output of a run?"
     raise ConfigError(
-        f"{path}: cannot tell which key holds the responses ({found}); "
-        "name it with --response-key (the component's --response_key)",
+        f"{path}: cannot tell which key holds the responses ({found}). Name it: {_REPAIR}",
         path=path,
         key="response_key",
     )

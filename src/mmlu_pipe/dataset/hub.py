@@ -96,7 +96,7 @@ def _hub_clients() -> tuple[Any, Any]:
         return importlib.import_module("datasets"), importlib.import_module("huggingface_hub").HfApi()
     except ImportError as error:
         raise ConfigError(
-            f'a hub source needs the package datasets ({error}): pip install "mmlu-pipe[hub]"; {OFFLINE_HINT}',
+            f'a hub source needs the package datasets ({error}): pip install "datasets>=4"; {OFFLINE_HINT}',
             key="source",
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 import secrets
 from collections.abc import Iterable
@@ -42,6 +43,10 @@ class CreatedDataset:
     source: str
     revision: str | None
     commit: str | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks; names of files and sources are escaped."""
+        return f"<code>{html.escape(str(self.path))}</code>: {self.lines} lines from {html.escape(self.source)}"
 
 
 def create_dataset(

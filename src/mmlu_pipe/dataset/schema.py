@@ -18,6 +18,7 @@ __all__ = ["DEFAULT_CORRECT_KEY", "DatasetFacts", "check_dataset", "shown"]
 DEFAULT_CORRECT_KEY = "correct_answer"
 LETTERS = "ABCD"
 
+_LETTERS_HINT = "create-dataset --source FILE rewrites letters"
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 
 
@@ -31,6 +32,7 @@ class DatasetFacts:
         sha256: hex SHA-256 of the file's bytes.
         bytes: size of the file.
         subjects: subject → lines, in order of first appearance; lines without a subject are in none.
+        keys: every key that a line has, sorted.
     """
 
     path: Path
@@ -38,14 +40,15 @@ class DatasetFacts:
     sha256: str
     bytes: int
     subjects: dict[str, int]
+    keys: tuple[str, ...]
 
 
 def check_dataset(path: Path, *, correct_key: str = DEFAULT_CORRECT_KEY) -> DatasetFacts:
     """Check every line of a dataset, in memory that does not grow with it.
 
     A line is an object with `question` (text), `choices` (two or more texts or numbers) and `correct_key`: the
-    0-based index of the right choice under the default key, any value but null, a list or an object under another.
-    `dataset` and `subject` are optional texts. Further keys are free.
+    0-based index of the right choice, as a number or in digits; under another key than the default one, also the
+    choice itself. `dataset` and `subject` are optional texts. Further keys are free.
 
     Raises:
         DatasetError: the file cannot be read, has no line, or has bad lines; all of these are counted and the first
@@ -53,6 +56,7 @@ def check_dataset(path: Path, *, correct_key: str = DEFAULT_CORRECT_KEY) -> Data
     """
     problems = Problems()
     subjects: dict[str, int] = {}
+    keys: set[str] = set()
     lines = 0
     for number, raw in raw_lines(path):
         lines += 1
@@ -63,12 +67,14 @@ def check_dataset(path: Path, *, correct_key: str = DEFAULT_CORRECT_KEY) -> Data
             continue
         if found := _line_problems(line, raw, correct_key):
             problems.add(f"line {number}", "; ".join(found), line_number=number)
-        elif "subject" in line:
+            continue
+        keys.update(line)
+        if "subject" in line:
             subjects[line["subject"]] = subjects.get(line["subject"], 0) + 1
     problems.raise_if_any(str(path), path=path)
     if not lines:
         raise DatasetError(f"{path}: is empty; a dataset has one question a line", path=path)
-    return DatasetFacts(path, lines, sha256_file(path), path.stat().st_size, subjects)
+    return DatasetFacts(path, lines, sha256_file(path), path.stat().st_size, subjects, tuple(sorted(keys)))
 
 
 def _line_problems(line: JsonObject, raw: bytes, correct_key: str) -> list[str]:
@@ -88,13 +94,9 @@ def _line_problems(line: JsonObject, raw: bytes, correct_key: str) -> list[str]:
         found.append(problem)
         choices = None
     if correct_key in line:
-        count = len(choices) if isinstance(choices, list) else None
-        problem = (
-            _index_problem(line[correct_key], count)
-            if correct_key == DEFAULT_CORRECT_KEY
-            else _scalar_problem(line[correct_key])
-        )
-        if problem:
+        known = choices if isinstance(choices, list) else None
+        check = _index_problem if correct_key == DEFAULT_CORRECT_KEY else _answer_problem
+        if problem := check(line[correct_key], known):
             found.append(f"{correct_key} {problem}")
     return found
 
@@ -110,24 +112,38 @@ def _choices_problem(choices: Any) -> str | None:
     return None
 
 
-def _index_problem(value: Any, count: int | None) -> str | None:
-    """What is wrong with the index of a choice; `count` is None where the choices themselves are bad."""
-    if isinstance(value, str) and value.strip().upper() in tuple(LETTERS):
-        return f"is the letter {shown(value)}, not a 0-based index; create-dataset --source FILE rewrites letters"
-    is_digits = isinstance(value, str) and value.isascii() and value.removeprefix("-").isdecimal()
-    is_index = type(value) is int or is_digits
-    if not is_index:
+def _index_problem(value: Any, choices: list[Any] | None) -> str | None:
+    """What is wrong with the index of a choice; `choices` is None where they are bad themselves."""
+    if _is_letter(value):
+        return f"is the letter {shown(value)}, not a 0-based index; {_LETTERS_HINT}"
+    if not _is_integer(value):
         return f"is {shown(value)}, not a 0-based index"
     # Digits beyond any list's length are not turned into a number: Python refuses that for very long ones.
-    if count is not None and (len(str(value)) > 18 or not 0 <= int(value) < count):
-        return f"is {shown(value)}, but the choices are 0 to {count - 1}"
+    if choices is not None and (len(str(value)) > 18 or not 0 <= int(value) < len(choices)):
+        return f"is {shown(value)}, but the choices are 0 to {len(choices) - 1}"
     return None
 
 
-def _scalar_problem(value: Any) -> str | None:
-    return (
-        f"is {shown(value)}, not a text, number or boolean" if value is None or isinstance(value, list | dict) else None
-    )
+def _answer_problem(value: Any, choices: list[Any] | None) -> str | None:
+    """What is wrong with an answer under a key of one's own: the index of a choice, or the choice itself."""
+    if _is_integer(value):
+        return _index_problem(value, choices)
+    if isinstance(value, bool) or not isinstance(value, str | float):
+        return f"is {shown(value)}, neither a 0-based index nor one of the choices"
+    # A number like 1.0 is scored as the index 1, so it cannot stand for a choice.
+    if choices is None or (value in choices and not (isinstance(value, float) and value.is_integer())):
+        return None
+    what = "the letter " if _is_letter(value) else ""
+    hint = f"; {_LETTERS_HINT}" if isinstance(value, str) else ""
+    return f"is {what}{shown(value)}, neither a 0-based index nor one of the choices{hint}"
+
+
+def _is_letter(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().upper() in tuple(LETTERS)
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and value.isascii() and value.removeprefix("-").isdecimal())
 
 
 def _duplicate_keys(line: JsonObject, raw: bytes) -> list[str]:

@@ -126,7 +126,11 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
         deck = TapeDeck(cassette, endpoint.model, transport, lambda: secrets)
         transport = tape = deck
     assert transport is not None
-    post, close = open_client(endpoint, credential, transport)
+    try:
+        post, close = open_client(endpoint, credential, transport)
+    except BaseException:
+        transport.close()
+        raise
     client = ChatClient(endpoint, post, settled, tape=tape, defaults=_defaults(options), auth_shown=credential.shown)
     try:
         yield Connection(

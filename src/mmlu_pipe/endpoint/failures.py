@@ -33,7 +33,9 @@ def unanswered(status: int, error: JsonObject, headers: Mapping[str, str]) -> En
 def unreachable(cause: BaseException) -> EndpointUnavailable:
     """The typed error of a connection that failed; a certificate that is not trusted will not be so a second later."""
     text = str(cause) or "no details given"
-    failed = EndpointUnavailable(f"no answer ({type(cause).__name__}: {text})")
+    failed = EndpointUnavailable(
+        f"no answer ({type(cause).__name__}: {text}); check aoai_endpoint, your network and HTTPS_PROXY"
+    )
     if "CERTIFICATE_VERIFY_FAILED" in text:
         failed = EndpointUnavailable(
             f"the endpoint's certificate is not trusted ({text})\n"

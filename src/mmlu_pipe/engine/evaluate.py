@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmlu_pipe.endpoint.interpreter import model_for_line
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.engine.budget import ErrorBudget
+from mmlu_pipe.engine.contract import checked_outputs, refuse_hidden_failures
 from mmlu_pipe.engine.interrupts import Interrupts
 from mmlu_pipe.engine.workers import OrderedPool
 from mmlu_pipe.errors import (
-    AuthenticationFailed,
     ContentFiltered,
     ErrorBudgetExceeded,
     MmluPipeError,
     ProgramError,
-    RecordingError,
-    RequirementUnmet,
     RunCancelled,
 )
 from mmlu_pipe.plugins import notify
 from mmlu_pipe.programs import ENTRY_POINT, Program, line_in
-from mmlu_pipe.records import ERROR_KEY, Call, JsonObject, LineAnswer, LineError
+from mmlu_pipe.records import Call, JsonObject, LineAnswer, LineError
 
 if TYPE_CHECKING:
     from guidance.models import Model
@@ -38,7 +35,6 @@ __all__ = ["NOT_RUN", "Tally", "evaluate"]
 NOT_RUN = "not_run"
 """Kind of the lines that a stopped run did not come to."""
 
-_RUN_ENDING_KINDS = {AuthenticationFailed.kind, RecordingError.kind, RequirementUnmet.kind}
 
 _log = logging.getLogger("mmlu_pipe.engine")
 
@@ -170,12 +166,16 @@ def _one(line: Line, program: Program, model: Model) -> _Outcome:
     error: LineError | None = None
     fatal: MmluPipeError | None = None
     try:
-        outputs = _checked(program.function(model_for_line(model, session), copy.deepcopy(original)), line, program)
-        _refuse_hidden_failures(session, program)
+        found = program.function(model_for_line(model, session), copy.deepcopy(original))
+        where = f"{program.path.name}: {ENTRY_POINT}, on line {number},"
+        outputs = checked_outputs(found, original, where=where, path=program.path)
+        refuse_hidden_failures(session, program)
     except RunCancelled:
         return _not_run(line, tuple(session.calls))
     except MmluPipeError as failure:
         details = {"categories": dict(failure.categories)} if isinstance(failure, ContentFiltered) else {}
+        if isinstance(failure, ProgramError) and failure.path is None and (at := line_in(program.path, failure)):
+            failure = ProgramError(f"{program.path.name}:{at}: {failure}", path=program.path)
         outputs, error = None, LineError(number, failure.kind, type(failure).__name__, str(failure), details)
         fatal = failure if failure.stops_run else None
     except BaseException as failure:  # noqa: BLE001 - a program may raise anything; its line keeps it
@@ -184,50 +184,6 @@ def _one(line: Line, program: Program, model: Model) -> _Outcome:
         message = f"{_said(failure)} ({place})"
         outputs, error = None, LineError(number, "program", type(failure).__name__, message)
     return _Outcome(LineAnswer(number, original, outputs, error, tuple(session.calls)), fatal)
-
-
-def _checked(outputs: Any, line: Line, program: Program) -> JsonObject:
-    """The result of a program as JSON of our own, if it keeps the contract; the program may go on to change its dict.
-
-    Raises:
-        ProgramError: it is no dict of new keys with JSON values.
-    """
-    number, original = line
-    where = f"{program.path.name}: {ENTRY_POINT}, on line {number},"
-    if not isinstance(outputs, dict) or not all(isinstance(key, str) for key in outputs):
-        raise ProgramError(f"{where} must return a dict with text keys, not {_shape(outputs)}", path=program.path)
-    taken = [key for key in outputs if key in original or key == ERROR_KEY]
-    if taken:
-        raise ProgramError(
-            f"{where} returns the key {taken[0]!r}, which the line already has; choose another name", path=program.path
-        )
-    try:
-        found: JsonObject = json.loads(json.dumps(outputs, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ProgramError(f"{where} returns what is not JSON ({error})", path=program.path) from error
-    return found
-
-
-def _shape(outputs: Any) -> str:
-    """What it is, without an address in memory: equal runs write equal errors."""
-    if not isinstance(outputs, dict):
-        return f"a value of type {type(outputs).__name__}"
-    return f"a key of type {next(type(key).__name__ for key in outputs if not isinstance(key, str))}"
-
-
-def _refuse_hidden_failures(session: LineSession, program: Program) -> None:
-    """A program must not go on where no line can: its answers would mean nothing.
-
-    Raises:
-        ProgramError: it caught an error that ends the run.
-    """
-    hidden = [call.error for call in session.calls if call.error in _RUN_ENDING_KINDS]
-    if hidden:
-        raise ProgramError(
-            f"{program.path.name}: {ENTRY_POINT}, on line {session.line_number}, hides that a call failed for good "
-            f"({hidden[0]}); catch errors by name, such as SelectFailed, not Exception",
-            path=program.path,
-        )
 
 
 def _not_run(line: Line, calls: tuple[Call, ...] = ()) -> _Outcome:
@@ -246,9 +202,10 @@ def _said(failure: BaseException) -> str:
 def _exceeded(tally: Tally, budget: ErrorBudget, first: LineError | None) -> ErrorBudgetExceeded:
     assert first is not None
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.failed_by_kind.items()))
+    lines = "1 line" if tally.failed == 1 else f"{tally.failed} lines"
     told = f"line {first.line_number}: {first.error_type}: {first.message}"
     return ErrorBudgetExceeded(
-        f"{tally.failed} lines failed ({kinds}), more than --max-errors {budget.text} allows; the first was {told}",
+        f"{lines} failed ({kinds}), more than --max-errors {budget.text} allows; the first was {told}",
         failed=tally.failed,
         max_errors=budget.text,
         first=told,

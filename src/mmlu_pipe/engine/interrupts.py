@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, Self
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "StoppedAtOnceError"]
+
+REPEAT_S = 0.3
+"""A signal that comes again this soon is the same wish: process managers and terminals send some twice."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class StoppedAtOnceError(KeyboardInterrupt):
+    """A second signal came.
+
+    Attributes:
+        signal_number: the first one, which decides the exit code.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
+
+
 class Interrupts:
-    """While entered, the first signal is only noted; a second one raises KeyboardInterrupt at once.
+    """While entered, the first signal is only noted; a second one raises StoppedAtOnceError.
 
     Outside of the main thread, where Python allows no handlers, it does nothing.
 
@@ -23,6 +39,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._noted = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -37,6 +54,8 @@ class Interrupts:
         self._previous.clear()
 
     def _note(self, signal_number: int, _frame: FrameType | None) -> None:
-        if self.signal_number is not None:
-            raise KeyboardInterrupt
-        self.signal_number = signal_number
+        if self.signal_number is None:
+            self.signal_number = signal_number
+            self._noted = time.monotonic()
+        elif signal_number != self.signal_number or time.monotonic() - self._noted > REPEAT_S:
+            raise StoppedAtOnceError(self.signal_number)

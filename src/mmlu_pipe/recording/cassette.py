@@ -121,8 +121,9 @@ class Cassette:
         nearest = nearest_difference(body, model, recorded)
         told = f"; the nearest recording differs in {nearest}" if nearest else ""
         return CassetteMiss(
-            f"{self.folder.name}: no recording for a request of the program{told}. Record it with --other-config FILE "
-            f"--cassette {self.folder.name} --record-mode new_episodes, or run the program and dataset it was made for",
+            f"{self.folder.name}: no recording for a request of the program{told}. Record it into a folder of your own "
+            "with --other-config FILE --cassette DIR --record-mode new_episodes, or run the program and dataset it was "
+            "made for",
             nearest=nearest,
         )
 

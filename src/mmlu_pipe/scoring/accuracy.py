@@ -36,7 +36,8 @@ def judge(line: JsonObject, *, response_key: str, correct_key: str) -> Outcome:
 
     A missing or null response is unanswered. Where the correct answer is an integer, the response must be one too
     (2, 2.0, "2" and " 2 " are; true is not) and, if the line has a list of `choices`, an index of it; what is not is
-    invalid. Where the correct answer is anything else, the response is right when it is equal as JSON.
+    invalid. A correct answer in digits that is an index of the `choices` counts as its integer. Where the correct
+    answer is anything else, the response is right when it is equal as JSON.
 
     Raises:
         KeyError: the line has no `correct_key`.
@@ -45,11 +46,14 @@ def judge(line: JsonObject, *, response_key: str, correct_key: str) -> Outcome:
     response = line.get(response_key)
     if response is None:
         return Outcome.UNANSWERED
+    choices = line.get("choices")
     expected = _integer(correct)
+    if expected is None and isinstance(choices, list):
+        spelt = _integer_like(correct)
+        expected = spelt if spelt is not None and spelt < len(choices) else None  # "1914" is a text, not an index
     if expected is None:
         return Outcome.CORRECT if json_equal(response, correct) else Outcome.WRONG
     index = _integer_like(response)
-    choices = line.get("choices")
     if index is None or (isinstance(choices, list) and not 0 <= index < len(choices)):
         return Outcome.INVALID
     return Outcome.CORRECT if index == expected else Outcome.WRONG

@@ -37,7 +37,9 @@ def require_llama() -> Any:
         importlib.import_module("llguidance")
         return importlib.import_module("xllamacpp")
     except ImportError as error:
-        raise ConfigError(f'mmlu-pipe serve needs llama.cpp ({error}): pip install "mmlu-pipe[serve]"') from error
+        raise ConfigError(
+            f'mmlu-pipe serve needs llama.cpp ({error}): pip install "xllamacpp>=2026.10" "llguidance>=1.5"'
+        ) from error
 
 
 def default_threads() -> int:

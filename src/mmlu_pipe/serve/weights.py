@@ -200,7 +200,7 @@ def _hub() -> Any:
     except ImportError as error:
         raise ConfigError(
             f"the weights come from the Hugging Face hub, whose client is not installed ({error}): pip install "
-            '"mmlu-pipe[serve]", or give --model-file FILE',
+            '"huggingface-hub>=2.4", or give --model-file FILE',
             key="model",
         ) from error
 

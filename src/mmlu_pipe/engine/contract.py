@@ -1,0 +1,64 @@
+"""What a guidance program must keep to: new keys with JSON values, and no hiding of what ends a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmlu_pipe.endpoint.session import LineSession
+from mmlu_pipe.errors import AuthenticationFailed, ProgramError, RecordingError, RequirementUnmet
+from mmlu_pipe.programs import ENTRY_POINT, Program
+from mmlu_pipe.records import ERROR_KEY, JsonObject
+
+__all__ = ["checked_outputs", "refuse_hidden_failures"]
+
+_RUN_ENDING_KINDS = {AuthenticationFailed.kind, RecordingError.kind, RequirementUnmet.kind}
+
+
+def checked_outputs(outputs: Any, original: JsonObject, *, where: str, path: Path | None = None) -> JsonObject:
+    """The result of a program as JSON of our own, so that the program may go on to change its dict.
+
+    Args:
+        outputs: what the program returned.
+        original: the line as it was.
+        where: how messages begin.
+        path: the program's file.
+
+    Raises:
+        ProgramError: it is no dict of new keys with JSON values.
+    """
+    if not isinstance(outputs, dict) or not all(isinstance(key, str) for key in outputs):
+        raise ProgramError(f"{where} must return a dict with text keys, not {_shape(outputs)}", path=path)
+    taken = [key for key in outputs if key in original or key == ERROR_KEY]
+    if taken:
+        raise ProgramError(
+            f"{where} returns the key {taken[0]!r}, which the line already has; choose another name", path=path
+        )
+    try:
+        found: JsonObject = json.loads(json.dumps(outputs, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProgramError(f"{where} returns what is not JSON ({error})", path=path) from error
+    return found
+
+
+def refuse_hidden_failures(session: LineSession, program: Program) -> None:
+    """A program must not go on where no line can: its answers would mean nothing.
+
+    Raises:
+        ProgramError: it caught an error that ends the run.
+    """
+    hidden = [call.error for call in session.calls if call.error in _RUN_ENDING_KINDS]
+    if hidden:
+        raise ProgramError(
+            f"{program.path.name}: {ENTRY_POINT}, on line {session.line_number}, hides that a call failed for good "
+            f"({hidden[0]}); catch errors by name, such as SelectFailed, not Exception",
+            path=program.path,
+        )
+
+
+def _shape(outputs: Any) -> str:
+    """What it is, without an address in memory: equal runs write equal errors."""
+    if not isinstance(outputs, dict):
+        return f"a value of type {type(outputs).__name__}"
+    return f"a key of type {next(type(key).__name__ for key in outputs if not isinstance(key, str))}"
