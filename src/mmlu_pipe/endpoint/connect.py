@@ -118,7 +118,10 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
     credential = Credential(_NO_AUTH, key="recorded") if replays else choose_credential(endpoint, options.auth)
     if not settled.capabilities.chat:
         _log.warning("%s is not known as a chat model; the endpoint may refuse it", endpoint.model)
-    _log.info("answers from %s, authorised by %s", "recordings" if replays else endpoint.endpoint, credential.shown)
+    if replays:
+        _log.info("answers come from recordings; nothing is asked")
+    else:
+        _log.info("answers from %s, authorised by %s", endpoint.endpoint, credential.shown)
     transport: httpx2.BaseTransport | None = None if replays else build_transport(endpoint, options.workers)
     tape: Tape = NO_TAPE
     if cassette is not None:
