@@ -25,7 +25,8 @@ import mmlu_pipe
 from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.serve.chat import Cancelled, ChatRequest, Ending, Piece
 from mmlu_pipe.serve.handler import MAX_BODY
-from mmlu_pipe.serve.http import Endpoint, Served
+from mmlu_pipe.serve.http import Endpoint
+from mmlu_pipe.serve.listener import Served
 from mmlu_pipe.serve.llama import LlamaEngine, default_threads
 from mmlu_pipe.serve.process import choose_key, config_text, keep_config
 from mmlu_pipe.serve.wire import Refusal

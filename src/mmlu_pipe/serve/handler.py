@@ -19,15 +19,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mmlu_pipe.serve import wire
 from mmlu_pipe.serve.chat import Cancelled, ChatRequest, Ending, Json, Piece
+from mmlu_pipe.serve.listener import Listener
 from mmlu_pipe.serve.request import read_request
-
-if TYPE_CHECKING:
-    from mmlu_pipe.serve.http import Listener
 
 __all__ = ["MAX_BODY", "Handler"]
 

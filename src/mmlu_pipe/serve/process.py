@@ -17,7 +17,8 @@ from types import FrameType
 
 from mmlu_pipe.config import AOAI_KEYS
 from mmlu_pipe.errors import ConfigError
-from mmlu_pipe.serve.http import Endpoint, Served
+from mmlu_pipe.serve.http import Endpoint
+from mmlu_pipe.serve.listener import Served
 from mmlu_pipe.serve.llama import LlamaEngine, require_llama
 from mmlu_pipe.serve.weights import ModelFile, find_model
 from mmlu_pipe.serve.wire import fingerprint
