@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OTHER_CONFIG ?=
+RECORDINGS ?= recordings/sample-zero_shot
 
-.PHONY: help install run test lint types docs-check bench clean
+.PHONY: help install run test lint types docs-check bench record-sample clean
 
 help:
 	@echo "make run         evaluate the bundled sample on the bundled recordings (no account, no network)"
@@ -15,6 +16,7 @@ help:
 	@echo "make types       mypy --strict"
 	@echo "make docs-check  links, options, hooks and errors of the documentation"
 	@echo "make bench       print the measurements quoted in the documentation"
+	@echo "make record-sample OTHER_CONFIG=FILE   record the sample on a deployment of yours, and check the recordings"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,6 +57,11 @@ docs-check: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks $(ARGS)
+
+record-sample: $(VENV)/installed-core
+	@test -n "$(OTHER_CONFIG)" || { echo "name the deployment: make record-sample OTHER_CONFIG=other_configs.json"; exit 2; }
+	$(BIN)/mmlu-pipe run --other-config $(OTHER_CONFIG) --cassette $(RECORDINGS) --record-mode new_episodes $(ARGS)
+	$(BIN)/mmlu-pipe cassette check $(RECORDINGS)
 
 clean:
 	rm -rf $(VENV) build dist

@@ -36,6 +36,7 @@ BUILTINS: dict[str, tuple[str, ...]] = {
         "mmlu_pipe.cli.create_dataset",
         "mmlu_pipe.cli.verify",
         "mmlu_pipe.cli.estimate",
+        "mmlu_pipe.cli.cassette",
         "mmlu_pipe.cli.serve",
     ),
 }
