@@ -16,6 +16,7 @@ from mmlu_pipe.bundled import SAMPLE_DATASETS, bundled_cassette, bundled_program
 from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.recording import provenance
 from tests.conftest import ROOT
+from tests.servers.aoai import AoaiServer
 
 FOLDERS = sorted(path for path in (ROOT / "cassettes").iterdir() if path.is_dir())
 PRIVATE = {
@@ -123,3 +124,19 @@ def test_the_default_run_plays_all_of_them_and_misses_none(tmp_path: Path) -> No
     assert (run.score.count, run.score.answered, run.score.failed) == (114, 114, 0)
     manifest = json.loads((run.run_dir / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["run"]["recordings"] == {"used": 114, "in_cassette": 114}
+
+
+def test_answers_of_another_model_are_not_recorded_into_the_same_folder(
+    tmp_path, write_dataset, write_config, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+    with AoaiServer() as server:
+        first = write_config(server.endpoint)
+        mmlu_pipe.run(write_dataset(2), other_config=first, cassette="tape", record_mode="once", output_dir="a")
+        asked = len(server.requests)
+        other = write_config(server.endpoint, "other.json", aoai_model="gpt-4.1")
+        with pytest.raises(mmlu_pipe.MmluPipeError, match="holds answers of 'gpt-4o'") as caught:
+            mmlu_pipe.run(write_dataset(2), other_config=other, cassette="tape", record_mode="all", output_dir="b")
+    assert caught.value.exit_code == 2
+    assert len(server.requests) == asked

@@ -17,7 +17,7 @@ from mmlu_pipe.endpoint.client import build_transport, open_client
 from mmlu_pipe.endpoint.credentials import Credential, choose_credential
 from mmlu_pipe.endpoint.interpreter import chat_model
 from mmlu_pipe.endpoint.select import Selector
-from mmlu_pipe.errors import ConfigError
+from mmlu_pipe.errors import ConfigError, RecordingError
 from mmlu_pipe.plugins import manager
 from mmlu_pipe.recording.cassette import Cassette
 from mmlu_pipe.recording.provenance import read_provenance, recorded_endpoint
@@ -111,7 +111,7 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
     requirements = _requirements(options.require)
     selector = Selector(options.select_strategy)
     settled = Settled(_capabilities(endpoint, options), requirements, _log.warning)
-    cassette = _open_cassette(options)
+    cassette = _open_cassette(endpoint, options)
     replays = cassette is not None and (
         options.record_mode == "none" or (options.record_mode == "once" and cassette.existed)
     )
@@ -150,9 +150,15 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
             cassette.finish()
 
 
-def _open_cassette(options: ModelOptions) -> Cassette | None:
+def _open_cassette(endpoint: Endpoint, options: ModelOptions) -> Cassette | None:
     if options.cassette is None:
         return None
+    recorded = read_provenance(options.cassette)
+    if options.record_mode != "none" and recorded is not None and recorded["model"] != endpoint.model:
+        raise RecordingError(
+            f"{options.cassette}: holds answers of {recorded['model']!r}; record those of {endpoint.model!r} into a "
+            "folder of their own (--cassette DIR)"
+        )
     return Cassette(options.cassette, fresh=options.record_mode == "all")
 
 
