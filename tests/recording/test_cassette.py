@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import tempfile
 import threading
 from pathlib import Path
@@ -16,10 +17,12 @@ from vcr.request import Request
 from vcr.serializers import yamlserializer
 
 from mmlu_pipe.errors import CassetteMiss, RecordingError
-from mmlu_pipe.recording import provenance
+from mmlu_pipe.gate.tally import difference_kind
+from mmlu_pipe.recording import index, provenance
 from mmlu_pipe.recording.cassette import Cassette, Exchange
 from mmlu_pipe.recording.identity import request_hash
-from mmlu_pipe.recording.shards import shard_name
+from mmlu_pipe.recording.index import Unused
+from mmlu_pipe.recording.shards import HEADER, dump_item, parse_shard, shard_name
 from mmlu_pipe.records import Endpoint
 
 MODEL = "gpt-4o"
@@ -69,7 +72,8 @@ def answers(folder):
         (json.loads(found.request_body)["messages"][0]["content"], key[1]): json.loads(found.response_body)["choices"][
             0
         ]["message"]["content"]
-        for key, (_, found) in cassette._exchanges.items()
+        for key in list(cassette._places)
+        if (found := cassette.find(key, 1)) is not None
     }
 
 
@@ -607,6 +611,126 @@ def test_where_the_order_cannot_be_written_the_shard_stays_as_it_was(tmp_path):
     assert in_order(tmp_path / "astronomy.yaml") == ["b", "a"]
 
 
+# Killed in the middle of an item
+
+
+def some_items():
+    """The bytes of a shard, and where its items end."""
+    with tempfile.TemporaryDirectory() as folder:
+        cassette = Cassette(Path(folder))
+        keep(cassette, "first", answer="- one\n- two \u20ac")
+        keep(cassette, "first", occurrence=1, answer="again")
+        keep(cassette, "second", line=2)
+        text = exchange("third \u20ac").to_item() | {"occurrence": 12}
+        text["response"]["body"]["string"] = "data: {}\n\n- not an item\n"
+        content = Path(folder, "astronomy.yaml").read_bytes() + dump_item({"occurrence": 12} | text)
+    return content, [len(HEADER), *(span.offset + span.length for span in parse_shard(Path(), content).spans)]
+
+
+def test_a_shard_cut_at_any_byte_is_read_up_to_its_last_whole_item(tmp_path, caplog):
+    content, ends = some_items()
+    assert len(ends) == 5
+    expected = parse_shard(Path(), content).items
+    path = tmp_path / "astronomy.yaml"
+    for cut in range(len(HEADER), len(content)):
+        path.write_bytes(content[:cut])
+        caplog.clear()
+        whole = sum(end <= cut for end in ends[1:])
+        cassette = Cassette(tmp_path)
+        if cut + 1 in ends[1:]:  # only the line's end is missing: the item is whole, but the file is not ours any more
+            assert len(cassette) == whole + 1
+            continue
+        assert parse_shard(path, content[:cut]).items == expected[:whole], cut
+        assert len(cassette) == whole
+        assert path.read_bytes() == content[:cut]
+        assert bool(caplog.records) is (cut not in ends)
+        keep(cassette, "new", line=9)
+        assert path.read_bytes().startswith(content[: ends[whole]] + b"- request:")
+        assert Cassette(tmp_path).find((identity("new"), 0), 1) == exchange("new")
+        assert len(in_vcrpy(path)) == whole + 1
+        cassette.finish()
+        assert len(answers(tmp_path)) == whole + 1 if whole < 4 else True
+        assert [each.name for each in tmp_path.iterdir()] == ["astronomy.yaml"]
+
+
+def test_a_cut_file_that_is_not_ours_is_an_error(tmp_path):
+    content, ends = some_items()
+    for bad in (
+        content.replace(b"version: 1\n", b"version: 1 \n", 1)[:-40],
+        content[:-40] + b"\n- torn: [",
+        content[: ends[1] + 30] + content[ends[2] :],
+        content.replace(b"code: 200", b"code: many", 1)[:-40],
+        content[:10],
+    ):
+        path = foreign(tmp_path, bad)
+        with pytest.raises(RecordingError, match=r"astronomy\.yaml"):
+            Cassette(tmp_path)
+        assert path.read_bytes() == bad
+
+
+# Parts
+
+
+def test_shards_are_bounded_and_their_parts_stand_in_dataset_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "_MOST_ITEMS", 10)
+    cassette = Cassette(tmp_path)
+    lines = random.Random(7).sample(range(35), 35)
+    for line in lines[:20]:
+        keep(cassette, f"question {line}", line=line)
+    cassette.finish()
+    cassette = Cassette(tmp_path)
+    for line in lines[:20]:
+        assert cassette.find((identity(f"question {line}"), 0), line)
+    for line in lines[20:]:
+        keep(cassette, f"question {line}", line=line)
+    names = ["astronomy.yaml", "astronomy-2.yaml", "astronomy-3.yaml", "astronomy-4.yaml"]
+    for _ in range(2):
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+        assert [len(in_order(tmp_path / name)) for name in names] == [10, 10, 10, 5]
+        assert set(answers(tmp_path)) == {(f"question {line}", 0) for line in range(35)}
+        cassette.finish()
+        assert [text for name in names for text in in_order(tmp_path / name)] == [f"question {n}" for n in range(35)]
+        for line in range(35):
+            assert cassette.find((identity(f"question {line}"), 0), line) == exchange(f"question {line}")
+
+
+def test_large_items_make_a_part_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "_MOST_BYTES", 3000)
+    cassette = Cassette(tmp_path)
+    for line in range(6):
+        keep(cassette, f"question {line}", line=line, answer="long " * (800 if line == 2 else 100))
+    for _ in range(2):
+        sizes = [(len(in_order(path)), path.stat().st_size) for path in tmp_path.iterdir()]
+        assert all(size <= 3000 or count == 1 for count, size in sizes)
+        assert len(answers(tmp_path)) == 6
+        cassette.finish()
+
+
+def test_a_name_that_looks_like_a_part_is_left_alone(tmp_path):
+    cassette = Cassette(tmp_path)
+    for line, shard in enumerate(["grade", "grade-2", "grade", "grade-2"]):
+        keep(cassette, f"question {line}", line=line, shard=shard)
+    cassette.finish()
+    assert in_order(tmp_path / "grade.yaml") == ["question 0", "question 2"]
+    assert in_order(tmp_path / "grade-2.yaml") == ["question 1", "question 3"]
+
+
+def test_a_cassette_of_before_keeps_its_files(tmp_path, monkeypatch):
+    cassette = Cassette(tmp_path)
+    for line in range(12):
+        keep(cassette, f"question {line}", line=line)
+    keep(cassette, "other", shard="botany", line=50)
+    monkeypatch.setattr(index, "_MOST_ITEMS", 10)
+    before = (tmp_path / "astronomy.yaml").read_bytes()
+    cassette = Cassette(tmp_path)
+    keep(cassette, "new", shard="botany", line=51)
+    cassette.finish()
+    assert (tmp_path / "astronomy.yaml").read_bytes() == before
+    keep(cassette, "more", line=52)
+    assert (tmp_path / "astronomy.yaml").read_bytes() == before
+    assert in_order(tmp_path / "astronomy-2.yaml") == ["more"]
+
+
 # A miss
 
 
@@ -622,7 +746,7 @@ def test_a_miss_names_what_differs_from_the_nearest(tmp_path):
         "fewer times within a line": asked("What is a cell?"),
     }
     for expected, body in cases.items():
-        miss = cassette.miss(body, MODEL)
+        miss = Cassette(cassette.folder).miss(body, MODEL)
         assert isinstance(miss, CassetteMiss)
         assert expected in miss.nearest
         assert miss.nearest in str(miss)
@@ -631,6 +755,53 @@ def test_a_miss_names_what_differs_from_the_nearest(tmp_path):
     assert "model (recorded" in cassette.miss(asked("What is a cell?"), "o4-mini").nearest
     role = {"messages": [{"role": "system", "content": "What is a cell?"}]}
     assert 'messages[0] (recorded {"role": "user"' in cassette.miss(asked("") | role, MODEL).nearest
+
+
+def test_further_misses_are_cheap_and_keep_the_names_of_what_differs(tmp_path, monkeypatch):
+    cassette = Cassette(tmp_path)
+    for number in range(30):
+        keep(cassette, f"question {number}", line=number)
+    for _ in range(3):
+        assert "messages[0].content (recorded" in cassette.miss(asked("question x"), MODEL).nearest
+    monkeypatch.delattr("difflib.SequenceMatcher")
+    monkeypatch.setattr(Cassette, "_read", None)
+    cases = {
+        "messages": asked("question x"),
+        "messages, temperature": asked("question x", temperature=1),
+        "seed": asked("question 7", seed=3),
+    }
+    for kind, body in cases.items():
+        miss = cassette.miss(body, MODEL)
+        assert difference_kind(miss.nearest) == kind
+        assert miss.nearest in str(miss)
+    assert cassette.miss(asked("question 7"), MODEL).nearest == "that it was recorded fewer times within a line"
+
+
+def test_misses_of_many_threads_are_told_in_full_three_times(tmp_path):
+    keep(Cassette(tmp_path), "a")
+    cassette = Cassette(tmp_path)
+    told = []
+    threads = [
+        threading.Thread(target=lambda: told.append(cassette.miss(asked("b"), MODEL).nearest)) for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted("otherwise" in text for text in told) == [False] * 3 + [True] * 13
+
+
+def test_unused_recordings_are_counted_and_the_first_are_named(tmp_path):
+    first = Cassette(tmp_path)
+    for number in range(9):
+        keep(first, f"question {number}", line=number, shard="anatomy" if number < 3 else "botany")
+    cassette = Cassette(tmp_path)
+    cassette.find((identity("question 1"), 0), 1)
+    cassette.find((identity("question 4"), 0), 1)
+    places = (("anatomy.yaml", 1), ("anatomy.yaml", 3), ("botany.yaml", 1), ("botany.yaml", 3), ("botany.yaml", 4))
+    assert cassette.unused() == Unused(7, places)
+    assert first.unused() == Unused(0, ())
+    assert Cassette(tmp_path, fresh=True).unused().count == 9
 
 
 def test_a_miss_in_an_empty_cassette_names_nothing(tmp_path):

@@ -2,19 +2,36 @@
 
 An exchange is found by what its request means (identity.py) and by how many equal ones its line made before. Shards
 are written one appended list item an exchange, so that a killed recording keeps what it had, and are put in dataset
-order at the end.
+order at the end. Only where a recording stands is held in memory (index.py); it is read when it is played.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
-from mmlu_pipe.errors import CassetteMiss
-from mmlu_pipe.recording.nearest import nearest_difference
-from mmlu_pipe.recording.shards import Exchange, append_item, read_shard, replace_shard, shard_name
+from mmlu_pipe.errors import CassetteMiss, RecordingError
+from mmlu_pipe.recording import index
+from mmlu_pipe.recording.index import Indexed, Place, Span, Unused, has_room, is_full, part_before, part_of, put
+from mmlu_pipe.recording.nearest import Nearest
+from mmlu_pipe.recording.shards import (
+    HEADER,
+    Exchange,
+    Shard,
+    append_item,
+    dump_item,
+    parse_item,
+    parse_shard,
+    read_content,
+    read_shard,
+    replace_shards,
+    shard_name,
+)
 from mmlu_pipe.records import JsonObject
 
 __all__ = ["Cassette", "Exchange", "Key"]
@@ -22,12 +39,12 @@ __all__ = ["Cassette", "Exchange", "Key"]
 Key = tuple[str, int]
 """(request hash, how many equal requests the line made before)."""
 
-_LAST = (1 << 62, 0)
-_SHARED = -1  # size of a file that somebody else appends to: its order is left alone
+_LAST, _NAMED = 1 << 62, 5
+_log = logging.getLogger(__name__)
 
 
 class Cassette:
-    """The recordings of one folder, in memory; safe to share between threads.
+    """The recordings of one folder; safe to share between threads.
 
     Args:
         folder: where the shards are; it need not exist before something is kept.
@@ -45,33 +62,49 @@ class Cassette:
         self.folder = folder
         self.recorded = 0
         self._lock = threading.Lock()
-        self._exchanges: dict[Key, tuple[str, Exchange]] = {}
-        self._replaced: dict[Key, tuple[str, Exchange]] = {}
+        self._places: dict[Key, Place] = {}
+        self._replaced: dict[Key, Place] = {}
         self._used: dict[Key, tuple[int, int]] = {}
         self._stems: dict[str, str] = {}  # lower-case name → the file's own spelling of it
         self._foreign: set[str] = set()  # shards of others, which stay as they are
+        self._shared: set[str] = set()  # shards that somebody else appends to: their order is left alone
         self._sizes: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._torn: dict[str, tuple[int, int]] = {}  # (size, size of the whole items)
         self._changed: set[str] = set()
+        self._parsed: dict[str, dict[Key, Exchange]] = {}  # of files without spans
+        self._nearest = Nearest()
         self.existed = self._load()
         if fresh:
-            self._replaced, self._exchanges = self._exchanges, {}
+            self._replaced, self._places = self._places, {}
 
     def __len__(self) -> int:
-        return len(self._exchanges)
+        return len(self._places)
 
     @property
     def used(self) -> int:
         """How many recordings the run has used so far."""
         return len(self._used)
 
-    def find(self, key: Key, line_number: int) -> Exchange | None:
-        """The recording under a key, if there is one; the line is noted for the order of the shards."""
+    def unused(self) -> Unused:
+        """The recordings that the run has not used so far."""
         with self._lock:
-            found = self._exchanges.get(key)
-            if found is None:
+            left = (self._replaced | self._places).items()
+            places = sorted((part_of(place.stem), place) for key, place in left if key not in self._used)
+        return Unused(len(places), tuple((f"{place.stem}.yaml", place.number) for _, place in places[:_NAMED]))
+
+    def find(self, key: Key, line_number: int) -> Exchange | None:
+        """The recording under a key, if there is one; the line is noted for the order of the shards.
+
+        Raises:
+            RecordingError: its file was changed meanwhile, and has it no more.
+        """
+        with self._lock:
+            place = self._places.get(key)
+            if place is None:
                 return None
             self._note(key, line_number)
-            return found[1]
+        return self._read(key, place)
 
     def keep(self, key: Key, shard: str, line_number: int, exchange: Exchange) -> None:
         """Append a recording to its shard at once, and play it from now on.
@@ -80,13 +113,18 @@ class Cassette:
             RecordingError: it cannot be written.
         """
         with self._lock:
-            if key in self._exchanges:
+            if key in self._places:
                 return
-            stem = self._stem(shard_name(shard))
-            item = exchange.to_item(key[1] if key[1] or key in self._replaced else None)
-            before, after = append_item(self._path(stem), item)
-            self._sizes[stem] = after if before == self._sizes.get(stem, 0) else _SHARED
-            self._exchanges[key] = (stem, exchange)
+            says = key[1] if key[1] or key in self._replaced else None
+            piece = dump_item(exchange.to_item(says))
+            stem = self._stem(shard_name(shard), len(piece))
+            expected = self._torn.get(stem, (self._sizes.get(stem, 0), 0))[0]
+            before, span = append_item(self._path(stem), piece, self._torn.pop(stem, None))
+            if before != expected:
+                self._shared.add(stem)
+            self._sizes[stem] = span.offset + span.length
+            self._counts[stem] += 1
+            self._places[key] = Place(stem, self._counts[stem], says, span)
             self._note(key, line_number)
             self._changed.add(stem)
             self.recorded += 1
@@ -100,25 +138,32 @@ class Cassette:
         with self._lock:
             if not self._changed:
                 return
-            outdated = {key: stem for key, (stem, _) in self._replaced.items() if key in self._exchanges}
-            whole = self._exchanges | {key: old for key, old in self._replaced.items() if key not in outdated}
-            shards: dict[str, list[JsonObject]] = {
-                stem: [] for stem in sorted(self._changed | set(outdated.values())) if stem not in self._foreign
-            }
-            for key in sorted(whole, key=lambda key: self._used.get(key, _LAST)):
-                stem, exchange = whole[key]
-                if stem in shards:
-                    says = key[1] > 0 or outdated.get(key, stem) != stem
-                    shards[stem].append(exchange.to_item(key[1] if says else None))
-            for stem, items in shards.items():
-                self._sizes[stem] = replace_shard(self._path(stem), items, self._sizes[stem])
+            outdated = {key: place.stem for key, place in self._replaced.items() if key in self._places}
+            whole = self._replaced | self._places
+            groups: dict[str, set[str]] = defaultdict(set)
+            for stem in self._sizes.keys() - self._foreign:
+                groups[self._group(stem)].add(stem)
+            members: dict[str, list[Key]] = defaultdict(list)
+            for key, place in whole.items():
+                members[self._group(place.stem)].append(key)
+            changed = {self._group(stem) for stem in self._changed | set(outdated.values())}
+            for group in sorted(changed & groups.keys()):
+                stems = sorted(groups[group], key=part_of)
+                if not stems or any(
+                    stem in self._shared or self._size_now(stem) != self._sizes[stem] for stem in stems
+                ):
+                    continue  # somebody else appends to it
+                keys = [key for key in members[group] if whole[key].stem in groups[group]]
+                keys.sort(
+                    key=lambda key: (*self._used.get(key, (_LAST, 0)), *part_of(whole[key].stem), whole[key].number)
+                )
+                elsewhere = {key for key in keys if key in outdated and outdated[key] not in stems}
+                self._rewrite(group, stems, keys, whole, elsewhere)
             self._changed.clear()
 
     def miss(self, body: JsonObject, model: str) -> CassetteMiss:
         """The error for a request without a recording: what differs from the nearest one, and what to do."""
-        with self._lock:
-            recorded = [exchange.request_body for _, exchange in self._exchanges.values()]
-        nearest = nearest_difference(body, model, recorded)
+        nearest = self._nearest.difference(body, model, self._bodies)
         told = f"; the nearest recording differs in {nearest}" if nearest else ""
         return CassetteMiss(
             f"{self.folder.name}: no recording for a request of the program{told}. Record it into a folder of your own "
@@ -134,31 +179,117 @@ class Cassette:
     def _path(self, stem: str) -> Path:
         return self.folder / f"{stem}.yaml"
 
-    def _stem(self, name: str) -> str:
-        """The shard of that name to append to, whatever its letter case; beside a file of others, a new one."""
+    def _read(self, key: Key, place: Place) -> Exchange:
+        path = self._path(place.stem)
+        piece = index.read_piece(path, place.span) if place.span else None
+        if piece is not None:
+            return parse_item(piece)[0]
+        with self._lock:
+            moved = self._places.get(key, self._replaced.get(key, place))
+            if moved == place:
+                if place.stem not in self._parsed:
+                    rows = ((each.identity, says, each) for each, says in read_shard(path).items)
+                    put(self._parsed.setdefault(place.stem, {}), rows)
+                found = self._parsed[place.stem].get(key)
+                if found is None:
+                    raise RecordingError(f"{path}: was changed while it was in use; run again")
+                return found
+        return self._read(key, moved)
+
+    def _bodies(self, most: int) -> Iterator[str]:
+        """Request bodies from all over the cassette."""
+        with self._lock:
+            places = list(self._places.items())
+        for key, place in places[:: max(1, len(places) // most)]:
+            yield self._read(key, place).request_body
+
+    def _stem(self, name: str, length: int) -> str:
+        """The shard of that name to append to, whatever its letter case; beside a full one or another's, a new one."""
         for number in itertools.count(1):
             candidate = name if number == 1 else f"{name}-{number}"
             stem = self._stems.setdefault(candidate, candidate)
-            if stem not in self._foreign:
+            if stem not in self._foreign and has_room(self._counts[stem], self._sizes.get(stem, 0), length):
                 return stem
         raise AssertionError("count() does not end")
 
+    def _group(self, stem: str) -> str:
+        """The name that a shard is a part of: it follows one that is full, or another's."""
+        while (before := self._stems.get(part_before(stem.lower()))) is not None:
+            if before not in self._foreign and not is_full(self._counts[before], self._sizes.get(before, 0)):
+                break
+            stem = before
+        return stem.lower()
+
+    def _rewrite(self, group: str, stems: list[str], keys: list[Key], whole: dict[Key, Place], said: set[Key]) -> None:
+        """Spread recordings, in the order of keys, over the parts of a name.
+
+        Those in `said` say their occurrence in any case, since a file of others has an older recording of them.
+        """
+        fresh = (f"{group}-{number}" for number in itertools.count(2))
+        names = itertools.chain(
+            stems, (self._stems.setdefault(name, name) for name in fresh if name not in self._stems)
+        )
+        files: dict[str, list[bytes]] = {stem: [] for stem in stems}
+        order: dict[str, list[tuple[Key, int | None]]] = defaultdict(list)
+        stem, size = next(names), len(HEADER)
+        for key in keys:
+            says = key[1] if key[1] or key in said else None
+            piece = self._piece(key, whole[key], says)
+            if not has_room(len(order[stem]), size, len(piece)):
+                stem, size = next(names), len(HEADER)
+            files.setdefault(stem, []).append(piece)
+            order[stem].append((key, says))
+            size += len(piece)
+        replace_shards({self._path(stem): pieces for stem, pieces in files.items()})
+        for stem, pieces in files.items():
+            offset = len(HEADER)
+            for number, (piece, (key, says)) in enumerate(zip(pieces, order[stem], strict=True), start=1):
+                places = self._places if key in self._places else self._replaced
+                places[key] = Place(stem, number, says, Span.of(offset, piece))
+                offset += len(piece)
+            self._sizes[stem], self._counts[stem] = offset, len(pieces)
+            if not pieces:
+                del self._sizes[stem], self._counts[stem]
+
+    def _piece(self, key: Key, place: Place, says: int | None) -> bytes:
+        """The bytes of a recording that says its occurrence or does not."""
+        piece = index.read_piece(self._path(place.stem), place.span) if place.span else None
+        if piece is None:
+            raise RecordingError(f"{self._path(place.stem)}: was changed while it was in use; its order is left alone")
+        return piece if says == place.says else dump_item(parse_item(piece)[0].to_item(says))
+
+    def _size_now(self, stem: str) -> int:
+        try:
+            return self._path(stem).stat().st_size
+        except OSError as error:
+            raise RecordingError(f"{self._path(stem)}: cannot be put in order ({error.strerror})") from error
+
     def _load(self) -> bool:
-        """Read all shards; whether there was one, as vcrpy sees it."""
-        found = False
+        """Find all recordings; whether there was a shard, as vcrpy sees it."""
+        known = index.load(self.folder)
+        found: dict[str, Indexed] = {}
         for path in sorted(self.folder.glob("*.yaml")) if self.folder.is_dir() else ():
-            shard = read_shard(path)
-            found = found or not shard.blank
+            content = read_content(path)
+            digest = hashlib.sha256(content).hexdigest()
+            shard = known.get(path.name)
+            if shard is None or (shard.size, shard.digest) != (len(content), digest):
+                shard = _indexed(parse_shard(path, content), digest)
+            found[path.name] = shard
             self._stems.setdefault(path.stem.lower(), path.stem)
-            self._sizes[path.stem] = shard.size
+            self._sizes[path.stem], self._counts[path.stem] = shard.size, len(shard.items)
             if not shard.ours:
                 self._foreign.add(path.stem)
-            seen: Counter[str] = Counter()
-            for exchange, says in shard.items:
-                identity = exchange.identity
-                if says is None:
-                    self._exchanges.setdefault((identity, seen[identity]), (path.stem, exchange))
-                    seen[identity] += 1
-                else:  # of two that say the same, the later one is newer: a re-recording that was killed left both
-                    self._exchanges[identity, says] = (path.stem, exchange)
-        return found
+            if shard.whole < shard.size:
+                self._torn[path.stem] = (shard.size, shard.whole)
+                _log.warning("%s: ends in a part of a recording, as a killed run leaves it; it is not played", path)
+            numbered = enumerate(shard.items, start=1)
+            put(self._places, ((row[0], row[1], Place(path.stem, number, *row[1:])) for number, row in numbered))
+        if found != known:
+            index.save(self.folder, found)
+        return any(not shard.blank for shard in found.values())
+
+
+def _indexed(shard: Shard, digest: str) -> Indexed:
+    spans = shard.spans or itertools.repeat(None)
+    items = [(exchange.identity, says, span) for (exchange, says), span in zip(shard.items, spans, strict=False)]
+    return Indexed(shard.size, digest, shard.whole, shard.blank, shard.ours, items)

@@ -1,13 +1,14 @@
 """The files of a cassette: vcrpy's format, one YAML file a shard, read with vcrpy's own safe loader.
 
 An interaction has one key that vcrpy does not know and ignores: `occurrence`, how many equal requests its line made
-before, where that is not 0.
+before, where that is not 0. It stands first, so that an item that was cut off never passes for another one.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Any
 
 from mmlu_pipe.errors import RecordingError
 from mmlu_pipe.recording.identity import request_hash
+from mmlu_pipe.recording.index import Span, block_spans, ends_whole, item_spans, may_be_torn, shard_name
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["Exchange", "Shard", "append_item", "read_shard", "replace_shard", "shard_name"]
+__all__ = ["HEADER", "Exchange", "Shard", "append_item", "dump_item", "parse_item", "parse_shard", "read_content"]
+__all__ += ["read_shard", "replace_shards", "shard_name"]
 
-_HEADER = b"version: 1\ninteractions:\n"
+HEADER = b"version: 1\ninteractions:\n"  # `version` stands first, so that an exchange is one appended item
+
 _ENDLESS = re.compile(rb"(?:[\[{][^\[\]{}]{0,40}){1000}|(?:[-?:] ){1000}")  # libyaml overflows the stack of the process
-_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Exchange:
                 "status": {"code": self.status, "message": self.reason},
             },
         }
-        return item if occurrence is None else item | {"occurrence": occurrence}
+        return item if occurrence is None else {"occurrence": occurrence} | item
 
     @classmethod
     def from_item(cls, item: Any) -> Exchange:
@@ -81,51 +84,87 @@ class Shard:
     """One file as it was read.
 
     Attributes:
-        path: the file.
-        size: its bytes.
+        size, whole: its bytes, and those up to the end of the last whole item; fewer where a killed run left a part.
         blank: whether it has no content, which is as good as no file (in vcrpy, too).
         ours: whether an item can be appended to it; a file that vcrpy or a person wrote is never changed.
         items: (exchange, its occurrence where the item says it).
+        spans: where each item stands; empty where they cannot be read one by one.
     """
 
-    path: Path
     size: int
+    whole: int
     blank: bool
     ours: bool
     items: tuple[tuple[Exchange, int | None], ...]
-
-
-def shard_name(text: str) -> str:
-    """A file name without its ending that is safe everywhere: no path, no letter case, no device name."""
-    name = re.sub(r"[^a-z0-9_-]+", "_", text.lower())[:80] or "default"
-    return f"{name}_" if _RESERVED.fullmatch(name) else name
+    spans: tuple[Span, ...]
 
 
 def read_shard(path: Path) -> Shard:
-    """Read a file.
+    """Read a file as parse_shard does."""
+    return parse_shard(path, read_content(path))
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        RecordingError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parse_shard(path: Path, content: bytes) -> Shard:
+    """Read the content of a file; a part of an item that a killed recording left at its end is passed over.
 
     Raises:
         RecordingError: it is no cassette of chat completions; names the file, and the line or item.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
+    size = len(content)
     if not content.strip():
-        return Shard(path, len(content), blank=True, ours=False, items=())
+        return Shard(size, size, blank=True, ours=False, items=(), spans=())
+    if _ENDLESS.search(content):
+        raise RecordingError(f"{path}: is no cassette (nested too deeply); restore or remove the file")
+    found = _parse_ours(content)
+    if found is not None:
+        return found
+    raw = _interactions(path, content)
     items = []
-    for number, item in enumerate(_interactions(path, content), start=1):
+    for number, item in enumerate(raw, start=1):
         try:
             items.append((Exchange.from_item(item), _occurrence(item)))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise RecordingError(f"{path}: interaction {number} is not a recorded chat completion") from error
-    rest = content.removeprefix(_HEADER)
-    ours = content.startswith(_HEADER) and (not rest or (rest.startswith(b"- ") and rest.endswith(b"\n")))
-    return Shard(path, len(content), blank=False, ours=ours, items=tuple(items))
+    return Shard(size, size, blank=False, ours=False, items=tuple(items), spans=_spans_of_others(content, raw))
 
 
-def append_item(path: Path, item: JsonObject) -> tuple[int, int]:
-    """Append one item to a file of ours in one write; return the file's size before and after.
+def parse_item(piece: bytes) -> tuple[Exchange, int | None]:
+    """Read one item from its bytes.
+
+    Raises:
+        ValueError: they are not one item.
+    """
+    try:
+        (item,) = _load_items(piece)
+        return Exchange.from_item(item), _occurrence(item)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("no item") from error
+
+
+def dump_item(item: JsonObject) -> bytes:
+    """The bytes of an item as they stand in a file of ours."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump([item], Dumper=dumper, allow_unicode=True, width=1_000_000, sort_keys=False)).encode()
+
+
+def append_item(path: Path, piece: bytes, torn: tuple[int, int] | None = None) -> tuple[int, Span]:
+    """Append one item to a file of ours in one write; return the file's size before, and where the item stands.
+
+    A file of the size torn[0] ends in a part of an item, and is cut to torn[1] first.
 
     Raises:
         RecordingError: it cannot be written; the file is as before.
@@ -133,8 +172,11 @@ def append_item(path: Path, item: JsonObject) -> tuple[int, int]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as handle:
-            start = handle.tell()
-            content = memoryview((b"" if start else _HEADER) + _dump([item]))
+            before = start = handle.tell()
+            if torn is not None and start == torn[0]:
+                start = handle.truncate(torn[1])
+            content = memoryview((b"" if start else HEADER) + piece)
+            offset = start + len(content) - len(piece)
             try:
                 while content:
                     content = content[handle.write(content) :]
@@ -142,42 +184,87 @@ def append_item(path: Path, item: JsonObject) -> tuple[int, int]:
                 with suppress(OSError):
                     handle.truncate(start)
                 raise
-            return start, handle.tell()
+            return before, Span.of(offset, piece)
     except OSError as error:
         raise _unwritable(path, error) from error
 
 
-def replace_shard(path: Path, items: list[JsonObject], expected_size: int) -> int:
-    """Write a file anew, or remove it where nothing is left; a file of another size is left alone.
-
-    Returns:
-        The size to expect from now on.
+def replace_shards(files: Mapping[Path, list[bytes]]) -> None:
+    """Write files anew, all or none, and remove those where nothing is left.
 
     Raises:
-        RecordingError: it cannot be written; the file is as before.
+        RecordingError: one cannot be written; all are as before.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    written: dict[Path, Path] = {}
+    path = Path()
     try:
-        if path.stat().st_size != expected_size:
-            return expected_size
-        if not items:
-            path.unlink()
-            return 0
-        size = temporary.write_bytes(_HEADER + _dump(items))
-        temporary.replace(path)
+        for path, pieces in files.items():
+            if pieces:
+                temporary = path.with_name(f".{path.name}.new")
+                temporary.write_bytes(b"".join([HEADER, *pieces]))
+                written[path] = temporary
+        for path, temporary in written.items():
+            temporary.replace(path)
+        for path in files.keys() - written.keys():
+            path.unlink(missing_ok=True)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for temporary in written.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
-    return size
+
+
+def _parse_ours(content: bytes) -> Shard | None:
+    """A file that begins as ours, item by item; None where it is not as we write it."""
+    found = item_spans(content, len(HEADER)) if content.startswith(HEADER) else None
+    if found is None:
+        return None
+    items, spans, whole = [], [], len(HEADER)
+    for span in found:
+        end = span.offset + span.length
+        piece = content[span.offset : end]
+        torn = end == len(content) and may_be_torn(piece)
+        try:
+            item = parse_item(piece)
+        except ValueError:
+            if not torn:
+                return None
+            break
+        if torn and not ends_whole(piece, item[0].status):
+            break
+        items.append(item)
+        spans.append(span)
+        whole = end
+    ours = content.endswith(b"\n") or whole < len(content)
+    return Shard(len(content), whole, blank=False, ours=ours, items=tuple(items), spans=tuple(spans))
+
+
+def _spans_of_others(content: bytes, items: list[Any]) -> tuple[Span, ...]:
+    """Where the items of any cassette stand, provided that they can be read one by one."""
+    spans = block_spans(content)
+    try:
+        for span, item in zip(spans, items, strict=True):
+            if _load_items(content[span.offset : span.offset + span.length]) != [item]:
+                return ()
+    except ValueError:  # also where there are more or fewer
+        return ()
+    return spans
+
+
+def _load_items(piece: bytes) -> Any:
+    import yaml
+    from vcr.serializers import yamlserializer
+
+    try:
+        return yamlserializer.deserialize(piece.decode("utf-8"))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError("no YAML") from error
 
 
 def _interactions(path: Path, content: bytes) -> list[Any]:
     import yaml
     from vcr.serializers import yamlserializer
 
-    if _ENDLESS.search(content):
-        raise RecordingError(f"{path}: is no cassette (nested too deeply); restore or remove the file")
     try:
         value = yamlserializer.deserialize(content.decode("utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -197,14 +284,6 @@ def _occurrence(item: Any) -> int | None:
     if found is None or (type(found) is int and found >= 0):
         return found
     raise TypeError("occurrence is no number")
-
-
-def _dump(items: list[JsonObject]) -> bytes:
-    import yaml
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(items, Dumper=dumper, allow_unicode=True, width=1_000_000, sort_keys=False)
-    return text.encode()
 
 
 def _text(value: Any) -> str:
