@@ -13,11 +13,23 @@ from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.jsonl import parse_line_numbers
 from mmlu_pipe.records import Endpoint, JsonObject
 
-__all__ = ["AOAI_KEYS", "RECORD_MODES", "AnswerSource", "RunConfig", "load_endpoint", "load_json_object"]
+__all__ = [
+    "AOAI_KEYS",
+    "AUTH_MODES",
+    "OUTPUT_ENCODINGS",
+    "RECORD_MODES",
+    "AnswerSource",
+    "RunConfig",
+    "load_endpoint",
+    "load_json_object",
+    "one_of",
+]
 
 AOAI_KEYS = ("aoai_endpoint", "aoai_deployment", "aoai_model", "aoai_api_version")
 COMPUTE_KEYS = ("aoai_compute", "general_compute")
 RECORD_MODES = ("none", "once", "new_episodes", "all")
+AUTH_MODES = ("key", "entra", "auto")
+OUTPUT_ENCODINGS = ("utf-8", "utf-8-sig")
 
 AnswerSource = Literal["live", "record", "replay", "bundled"]
 
@@ -96,9 +108,9 @@ class RunConfig:
             raise ConfigError("--limit and --lines exclude each other; give one of them", key="lines")
         if self.lines is not None:
             parse_line_numbers(self.lines)
-        _one_of("record-mode", self.record_mode, RECORD_MODES)
-        _one_of("auth", self.auth, ("key", "entra", "auto"))
-        _one_of("output-encoding", self.output_encoding, ("utf-8", "utf-8-sig"))
+        one_of("record-mode", self.record_mode, RECORD_MODES)
+        one_of("auth", self.auth, AUTH_MODES)
+        one_of("output-encoding", self.output_encoding, OUTPUT_ENCODINGS)
         for name, number in (("workers", self.workers), ("limit", self.limit)):
             if number is not None and number < 1:
                 raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
@@ -152,6 +164,11 @@ def _text(value: Mapping[str, Any], key: str, path: Path) -> str:
     return text.strip()
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is not among those of an option.
+
+    Raises:
+        ConfigError: naming the option and what it takes.
+    """
     if value not in allowed:
         raise ConfigError(f"--{name} {value!r}: use one of {', '.join(allowed)}", key=name.replace("-", "_"))

@@ -65,7 +65,7 @@ def invoke(arguments: list[str] | None = None) -> None:
         code = error.exit_code
         _fail(wants_json, type(error).__name__, error.format_message())
     except MmluPipeError as error:
-        sys.stderr.write(f"error: {error}\n" + "".join(f"  {note}\n" for note in getattr(error, "__notes__", ())))
+        sys.stderr.write(f"error: {error}\n")
         code = error.exit_code
         _fail(wants_json, type(error).__name__, str(error))
     except (KeyboardInterrupt, click.Abort) as stop:  # click turns the first into the second

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mmlu_pipe.config import RECORD_MODES, RunConfig
+from mmlu_pipe.config import AUTH_MODES, OUTPUT_ENCODINGS, RECORD_MODES, RunConfig
 from mmlu_pipe.plugins import hookimpl
 from mmlu_pipe.records import ERROR_KEY
 
@@ -46,12 +46,12 @@ def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 @_option("--max-errors", metavar="N|P%", help="Failed lines that the run survives.")
 @_option("--correct-key", help="Key of the correct answer.")
 @_option("--response-key", help="Key of the response.  [default: zero_shot_choice, or else the one new key]")
-@_option("--auth", type=click.Choice(["key", "entra", "auto"]), help="How to authenticate.")
+@_option("--auth", type=click.Choice(AUTH_MODES), help="How to authenticate.")
 @_option("--require", multiple=True, metavar="FIELD[=VALUE]", help="Refuse to run where this cannot be sent.")
 @_option("--seed", type=int, help="Sampling seed.")
 @_option("--reasoning-effort", help="Reasoning effort of a reasoning model.")
 @_option("--stream/--no-stream", help="Ask for server-sent events.")
-@_option("--output-encoding", type=click.Choice(["utf-8", "utf-8-sig"]), help="utf-8-sig adds a byte-order mark.")
+@_option("--output-encoding", type=click.Choice(OUTPUT_ENCODINGS), help="utf-8-sig adds a byte-order mark.")
 @_option("--data-dir", type=_FOLDER, help="Folder of datasets given by name.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def run(as_json: bool, **values: Any) -> int:
@@ -78,8 +78,7 @@ def run(as_json: bool, **values: Any) -> int:
         print_score(found.score, Console(), title=title, run_dir=found.run_dir, note=_whose_answers(found.run_dir))
     _tell_failures(found)
     if found.error is not None:
-        notes = "".join(f"  {note}\n" for note in getattr(found.error, "__notes__", ()))
-        sys.stderr.write(f"error: {found.error}\n{notes}")
+        sys.stderr.write(f"error: {found.error}\n")
         if found.run_dir.exists():
             sys.stderr.write(f"  run folder: {found.run_dir}\n")
         return found.error.exit_code

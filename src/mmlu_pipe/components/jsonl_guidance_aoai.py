@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mmlu_pipe.components.component import Input, Output, component
-from mmlu_pipe.config import RECORD_MODES
+from mmlu_pipe.config import AUTH_MODES, OUTPUT_ENCODINGS, RECORD_MODES, one_of
 from mmlu_pipe.errors import ConfigError, DatasetError, RecordingError, RunCancelled, RunFolderError
 from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.jsonl import JsonlWriter, list_problems, parse_line_numbers, parse_object, raw_lines, read_objects
@@ -67,9 +67,9 @@ def jsonl_guidance_aoai(
     for name, number in (("guidance_workers", guidance_workers), ("limit", limit)):
         if number is not None and number < 1:
             raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
-    _one_of("auth", auth, ("key", "entra", "auto"))
-    _one_of("output_encoding", output_encoding, ("utf-8", "utf-8-sig"))
-    _one_of("record_mode", record_mode, RECORD_MODES)
+    one_of("auth", auth, AUTH_MODES)
+    one_of("output_encoding", output_encoding, OUTPUT_ENCODINGS)
+    one_of("record_mode", record_mode, RECORD_MODES)
     if record_mode != "none" and (endpoint is None or cassette is None):
         raise ConfigError(
             f"--record_mode {record_mode} needs the endpoint (whom to ask) and --cassette (where to keep the answers)",
@@ -228,11 +228,6 @@ def _write_json(path: Path, value: JsonObject) -> None:
         path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path) from error
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"--{name} {value!r}: use one of {', '.join(allowed)}", key=name)
 
 
 if __name__ == "__main__":

@@ -42,10 +42,11 @@ class FieldWithdrawn(EndpointError):
 
 @dataclass(frozen=True)
 class Answer:
-    """A good answer: its text, and the completion that it came in."""
+    """A good answer: its text, the completion that it came in, and the choice distribution read from it."""
 
     text: str
     completion: Completion
+    distribution: Mapping[str, float] | None
 
 
 class Settled:
@@ -149,7 +150,7 @@ class ChatClient:
         strategy: str | None = None,
         needs: Sequence[str] = (),
         length_is_fine: bool = False,
-        read_distribution: Callable[[Completion], dict[str, float] | None] = lambda _completion: None,
+        read_distribution: Callable[[Completion], Mapping[str, float] | None] = lambda _completion: None,
         **fields: Any,
     ) -> Answer:
         """Make one call and record it in the session.
@@ -160,7 +161,7 @@ class ChatClient:
             strategy: select strategy to note in the record.
             needs: capabilities (by attribute name) without which the answer would mean something else.
             length_is_fine: a one-token question ends by its limit.
-            read_distribution: the choice distribution of a completion, for the record.
+            read_distribution: the choice distribution of a completion, for the answer and its record.
             fields: further fields in neutral names; they override the defaults.
 
         Raises:
@@ -171,15 +172,16 @@ class ChatClient:
         wanted = {"model": self._wire_model(), "messages": list(messages)} | self._defaults | fields
         trail = _Trail()
         error: MmluPipeError | None = None
+        distribution: Mapping[str, float] | None = None
         try:
             completion = self._complete(wanted, needs, session, trail)
-            return Answer(judge(completion, length_is_fine=length_is_fine), completion)
+            text = judge(completion, length_is_fine=length_is_fine)
+            distribution = read_distribution(completion)
+            return Answer(text, completion, distribution)
         except MmluPipeError as failure:
             error = failure
             raise
         finally:
-            good = trail.completion if error is None else None
-            distribution = read_distribution(good) if good else None
             if trail.attempts:
                 session.calls.append(trail.record(session, wanted["messages"], strategy, distribution, error))
 

@@ -110,8 +110,9 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
         return
     requirements = _requirements(options.require)
     selector = Selector(options.select_strategy)
-    settled = Settled(_capabilities(endpoint, options), requirements, _log.warning)
-    cassette = _open_cassette(endpoint, options)
+    recorded = None if options.cassette is None else read_provenance(options.cassette)
+    settled = Settled(_capabilities(endpoint, recorded), requirements, _log.warning)
+    cassette = _open_cassette(endpoint, options, recorded)
     replays = cassette is not None and (
         options.record_mode == "none" or (options.record_mode == "once" and cassette.existed)
     )
@@ -150,10 +151,9 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
             cassette.finish()
 
 
-def _open_cassette(endpoint: Endpoint, options: ModelOptions) -> Cassette | None:
+def _open_cassette(endpoint: Endpoint, options: ModelOptions, recorded: JsonObject | None) -> Cassette | None:
     if options.cassette is None:
         return None
-    recorded = read_provenance(options.cassette)
     if options.record_mode != "none" and recorded is not None and recorded["model"] != endpoint.model:
         raise RecordingError(
             f"{options.cassette}: holds answers of {recorded['model']!r}; record those of {endpoint.model!r} into a "
@@ -162,15 +162,14 @@ def _open_cassette(endpoint: Endpoint, options: ModelOptions) -> Cassette | None
     return Cassette(options.cassette, fresh=options.record_mode == "all")
 
 
-def _capabilities(endpoint: Endpoint, options: ModelOptions) -> Capabilities:
+def _capabilities(endpoint: Endpoint, recorded: JsonObject | None) -> Capabilities:
     """The table's, or what a recording of the same model and version had settled in the end."""
     try:
         settled = settle(endpoint.model, endpoint.api_version)
     except ValueError as error:
         raise ConfigError(f"aoai_api_version: {error}", key="aoai_api_version") from error
-    recorded = read_provenance(options.cassette) if options.cassette else None
     if recorded and (recorded["model"], recorded["api_version"]) == (endpoint.model, endpoint.api_version):
-        known = {field.name: field.type for field in dataclasses.fields(Capabilities)}
+        known = {field.name for field in dataclasses.fields(Capabilities)}
         kept: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in (recorded.get("capabilities") or {}).items()
@@ -184,7 +183,7 @@ def _requirements(texts: Sequence[str]) -> list[Requirement]:
     try:
         return [parse_requirement(text) for text in texts]
     except ValueError as error:
-        raise ConfigError(f"--require: {error}".replace("--require: --require", "--require"), key="require") from error
+        raise ConfigError(str(error), key="require") from error
 
 
 def _defaults(options: ModelOptions) -> JsonObject:

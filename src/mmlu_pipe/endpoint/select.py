@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -159,8 +159,7 @@ class JsonSchemaSelect:
             value = None
         if value not in question.options:
             raise _off_menu(question.options, answer.text)
-        distribution = json_choice_distribution(answer.completion.tokens, question.options, self.key)
-        return _selection(str(value), distribution)
+        return _selection(str(value), answer.distribution)
 
 
 class LogprobSelect:
@@ -185,7 +184,7 @@ class LogprobSelect:
             top_logprobs=MAX_TOP_LOGPROBS,
             read_distribution=lambda seen: text_distribution(seen.tokens[:1], question.options),
         )
-        distribution = text_distribution(answer.completion.tokens[:1], question.options)
+        distribution = answer.distribution
         if not distribution:
             raise _off_menu(question.options, answer.text)
         said = answer.text.strip()
@@ -214,7 +213,7 @@ class TextSelect:
                 )
                 text = answer.text
                 if (value := match_option(text, question.options)) is not None:
-                    return _selection(value, text_distribution(answer.completion.tokens, question.options))
+                    return _selection(value, answer.distribution)
             except Truncated:
                 text = ""
             said = [{"role": "assistant", "content": text}] if text else []
@@ -283,7 +282,7 @@ def _one_token_tells(options: Sequence[str]) -> bool:
     return all(firsts) and len(set(firsts)) == len(firsts)
 
 
-def _selection(value: str, distribution: dict[str, float] | None) -> Selection:
+def _selection(value: str, distribution: Mapping[str, float] | None) -> Selection:
     probability = (distribution or {}).get(value, 0.0)
     return Selection(value, math.log(probability) if probability > 0 else None)
 
