@@ -1,9 +1,12 @@
 """What recordings cost as they grow, beside plain vcrpy: opening a cassette, a request, and memory.
 
 Every figure is taken in a fresh process. Ours is opened twice, before and after its index is kept; vcrpy's cassette has
-all recordings in one file, and a sample of its requests is spread over it, as it looks through them one by one.
+all recordings in one file, and a sample of its requests is spread over it, as it looks through them one by one. For the
+last figure two processes, one with few recordings and one with many, ask by turns of a few milliseconds, so that a busy
+machine slows down both alike.
 """
 
+import itertools
 import json
 import os
 import random
@@ -12,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SIZES = (100, 1_000, 5_000, 14_042)
 SUBJECTS = 57
-RUNS = 9  # by turns, so that a busy machine slows down both
-REQUESTS = {"ours": 1_000, "vcrpy": 24}
+PAIRS, TURNS, ASKED = 9, 100, 10  # turns of a pair, requests of a turn
+REQUESTS = {"ours": 1_000, "vcrpy": 23}
 URI = "https://aoai.invalid/openai/deployments/DEPLOYMENT/chat/completions?api-version=2024-10-21"
 
 
@@ -48,7 +53,7 @@ def record(folder: Path, size: int) -> None:
     (folder / "vcrpy.yaml").write_bytes(HEADER + b"".join(piece for pieces in shards.values() for piece in pieces))
 
 
-def ours(folder: Path, numbers: list[int]) -> tuple[float, float]:
+def ours(folder: Path) -> tuple[float, Callable[[int], None]]:
     import httpx2
 
     from mmlu_pipe.recording.cassette import Cassette
@@ -64,10 +69,10 @@ def ours(folder: Path, numbers: list[int]) -> tuple[float, float]:
         with deck.call(request_hash(asked, "gpt-4o"), 0, "s", number):
             assert deck.handle_request(httpx2.Request("POST", URI, json=asked)).status_code == 200
 
-    return loaded, per_request(ask, numbers)
+    return loaded, ask
 
 
-def vcrpy(folder: Path, numbers: list[int]) -> tuple[float, float]:
+def vcrpy(folder: Path) -> tuple[float, Callable[[int], None]]:
     import vcr.cassette
     import vcr.matchers
     from vcr.record_mode import RecordMode
@@ -85,15 +90,7 @@ def vcrpy(folder: Path, numbers: list[int]) -> tuple[float, float]:
         found = cassette.play_response(Request("POST", URI, json.dumps(body(number)), {}))
         assert found["status"]["code"] == 200
 
-    return loaded, per_request(ask, numbers)
-
-
-def per_request(ask, numbers: list[int]) -> float:
-    ask(numbers[0])  # imports and the first reading are not counted
-    started = time.process_time()
-    for number in numbers[1:]:
-        ask(number)
-    return (time.process_time() - started) / (len(numbers) - 1)
+    return loaded, ask
 
 
 def peak() -> float:
@@ -104,20 +101,40 @@ def peak() -> float:
 
 
 def measure(folder: str, who: str, size: str) -> None:
-    """In a process of its own: print what one of them needs."""
-    numbers = random.Random(7).sample(range(int(size)), min(REQUESTS[who], int(size)))
-    loaded, each = {"ours": ours, "vcrpy": vcrpy}[who](Path(folder), numbers)
-    print(json.dumps([loaded, each, peak()]))
+    """In a process of its own: print how long opening takes, then what each wanted number of requests costs."""
+    loaded, ask = {"ours": ours, "vcrpy": vcrpy}[who](Path(folder))
+    print(loaded, flush=True)
+    numbers = itertools.cycle(random.Random(7).sample(range(int(size)), int(size)))
+    for count in map(int, sys.stdin):
+        started = time.process_time()
+        for number in itertools.islice(numbers, count):
+            ask(number)
+        print(json.dumps([(time.process_time() - started) / count, peak()]), flush=True)
 
 
-def measured(folder: Path, who: str, size: int) -> list[float]:
+@contextmanager
+def process(folder: Path, who: str, size: int) -> Iterator[tuple[float, Callable[[int], tuple[float, float]]]]:
+    """How long opening took in a fresh process, and what so many further requests of it cost: CPU seconds, peak MB."""
     command = [sys.executable, "-c", "import sys; from benchmarks.replay import measure; measure(*sys.argv[1:])"]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    root = Path(__file__).parents[1]
-    found = subprocess.run(
-        [*command, str(folder), who, str(size)], check=True, capture_output=True, text=True, env=environment, cwd=root
-    )
-    return [float(value) for value in json.loads(found.stdout)]
+    with subprocess.Popen(
+        [*command, str(folder), who, str(size)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[1],
+    ) as running:
+
+        def cost(count: int) -> tuple[float, float]:
+            print(count, file=running.stdin, flush=True)
+            each, memory = json.loads(running.stdout.readline())
+            return each, memory
+
+        loaded = float(running.stdout.readline())
+        cost(1)  # imports and the first reading are not counted
+        yield loaded, cost
+        running.stdin.close()
 
 
 def main() -> None:
@@ -128,11 +145,18 @@ def main() -> None:
             folder.mkdir()
             record(folder, size)
             for shown, who in (("ours, no index yet", "ours"), ("ours", "ours"), ("plain vcrpy", "vcrpy")):
-                loaded, each, memory = measured(folder, who, size)
+                with process(folder, who, size) as (loaded, cost):
+                    each, memory = cost(REQUESTS[who])
                 print(f"  {size:>6} recordings  {shown:<19} {loaded:7.3f} s  {each * 1000:9.3f} ms  {memory:6.0f} MB")
         few, many = SIZES[1], SIZES[-1]
-        pairs = [
-            (measured(folders[few], "ours", few)[1], measured(folders[many], "ours", many)[1]) for _ in range(RUNS)
-        ]
-    one, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"  a request of ours at {many} to one at {few}, medians of {RUNS} turns: {other / one:.2f}")
+        found = sorted(growth(folders, few, many) for _ in range(PAIRS))
+    shown = f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+    print(f"  a request of ours at {many} to one at {few}, median of {PAIRS} pairs of processes: {shown}")
+
+
+def growth(folders: dict[int, Path], few: int, many: int) -> float:
+    """What a request costs at many recordings, relative to one at few, in fresh processes that ask by turns."""
+    with process(folders[few], "ours", few) as (_, one), process(folders[many], "ours", many) as (_, other):
+        turns = [(one(ASKED)[0], other(ASKED)[0]) for _ in range(TURNS)]
+    small, large = (sum(column) for column in zip(*turns, strict=True))
+    return large / small

@@ -62,6 +62,8 @@ class _Case:
         self.options = options | {"cassette": self.folder, "record_mode": self.mode}
         self.lines: list[Sequence[Call]] = []  # the calls of each line so far
         self._refused, self._guarded = list[str](), self.mode != "none"
+        recorded = ("pytest", item.path.name, "--mmlu-record-mode", self.mode, "--mmlu-other-config", "FILE")
+        self.command = shlex.join(recorded)
         command = f"pytest {shlex.quote(item.nodeid)} --mmlu-record-mode new_episodes --mmlu-other-config FILE"
         self.advice = f"To record the answers that it needs: {command}"
         if self.mode != "none" and self.other_config is None:
@@ -105,12 +107,13 @@ class _Case:
             self.stop(f"the network is forbidden in this test; {self._refused[0]} was refused, and that was hidden")
         if not self.must_play_all:
             return
+        from mmlu_pipe.recording.order import shard_paths
         from mmlu_pipe.recording.shards import read_shard
 
         left, played = [], Counter[str]()
         for calls in self.lines:
             played |= Counter(call.request_hash for call in calls)  # lines share the recordings of equal requests
-        shards = sorted(self.folder.glob("*.yaml"))
+        shards = shard_paths(self.folder).values()
         for name, each in ((path.name, each) for path in shards for each, _ in read_shard(path).items):
             if played[each.identity] <= 0:
                 left.append(f"\n  {name}: {json.loads(each.request_body)['messages'][-1].get('content')!r:.90}")
@@ -175,7 +178,7 @@ def _mmlu_new_line(_mmlu_case: _Case) -> Iterator[_NewLine]:
     from mmlu_pipe.endpoint.interpreter import model_for_line
     from mmlu_pipe.endpoint.session import LineSession
     from mmlu_pipe.errors import MmluPipeError
-    from mmlu_pipe.recording.provenance import provenance_of, read_provenance, write_provenance
+    from mmlu_pipe.recording.provenance import keep_provenance
 
     case = _mmlu_case
 
@@ -189,11 +192,9 @@ def _mmlu_new_line(_mmlu_case: _Case) -> Iterator[_NewLine]:
         with connect(endpoint, ModelOptions(**case.options)) as connection:
             yield new_line
         if connection.cassette and connection.cassette.recorded:
-            old, known = read_provenance(case.folder) or {}, connection.facts
             served = Counter(call.served_model for calls in case.lines for call in calls)
-            facts = {"served_models": served, "recordings": len(connection.cassette)}
-            kept = {name: known[name] for name in ("endpoint_kind", "capabilities")} | {"note": old.get("note")}
-            write_provenance(case.folder, old | provenance_of(endpoint=connection.endpoint, facts=facts, **kept))
+            facts = connection.facts | {"served_models": served}
+            keep_provenance(connection.cassette, endpoint=connection.endpoint, facts=facts, command=case.command)
     except MmluPipeError as error:
         case.stop(str(error))
 

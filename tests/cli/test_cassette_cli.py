@@ -108,14 +108,31 @@ def test_show_as_json(recordings):
 
 
 def test_show_of_others_recordings(tmp_path):
-    request = {"body": '{"messages": [], "model": "m"}', "headers": {}, "method": "POST", "uri": "https://a/"}
+    request = {
+        "body": '{"messages": [], "model": "m"}',
+        "headers": {},
+        "method": "POST",
+        "uri": "https://a/chat/completions",
+    }
     bodies = [(429, '{"error": {"message": "slow"}}'), (200, "cut")]
     items = [
         {"request": request, "response": {"status": {"code": code}, "headers": {}, "body": {"string": body}}}
         for code, body in bodies
     ]
+    items.append(items[0] | {"request": request | {"uri": "https://a/embeddings"}})
     (tmp_path / "one.yaml").write_text(json.dumps({"version": 1, "interactions": items}), encoding="utf-8")
     shown = invoke("show", tmp_path).stdout
     assert "provenance      none\n" in shown
     assert "statuses        200 1, 429 1\n" in shown
     assert "unreadable      1 answers\n" in shown
+    assert "recordings      2 in 1 shards" in shown
+    assert "passed over     1 recordings of something else than chat completions\n" in shown
+
+
+def test_show_tells_the_command_that_made_a_recording(recordings):
+    assert "\ncommand" not in invoke("show", recordings).stdout
+    path = recordings / "provenance.json"
+    value = json.loads(path.read_text(encoding="utf-8")) | {"command": "mmlu-pipe run --record-mode once"}
+    path.write_text(json.dumps(value), encoding="utf-8")
+    assert "\ncommand         mmlu-pipe run --record-mode once\n" in invoke("show", recordings).stdout
+    assert json.loads(invoke("show", recordings, "--json").stdout)["provenance"] == value

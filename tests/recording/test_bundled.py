@@ -123,7 +123,7 @@ def test_the_default_run_plays_all_of_them_and_misses_none(tmp_path: Path) -> No
     assert run.score is not None
     assert (run.score.count, run.score.answered, run.score.failed) == (114, 114, 0)
     manifest = json.loads((run.run_dir / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["run"]["recordings"] == {"used": 114, "in_cassette": 114}
+    assert manifest["run"]["recordings"] == {"used": 114, "in_cassette": 114, "unused": 0, "first_unused": []}
 
 
 def test_answers_of_another_model_are_not_recorded_into_the_same_folder(

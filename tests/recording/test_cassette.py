@@ -1,6 +1,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -17,13 +19,14 @@ from vcr.request import Request
 from vcr.serializers import yamlserializer
 
 from mmlu_pipe.errors import CassetteMiss, RecordingError
-from mmlu_pipe.gate.tally import difference_kind
+from mmlu_pipe.recording.nearest import difference_kind
 from mmlu_pipe.recording import index, provenance
 from mmlu_pipe.recording.cassette import Cassette, Exchange
 from mmlu_pipe.recording.identity import request_hash
 from mmlu_pipe.recording.index import Unused
 from mmlu_pipe.recording.shards import HEADER, dump_item, parse_shard, shard_name
 from mmlu_pipe.records import Endpoint
+from tests.conftest import ROOT
 
 MODEL = "gpt-4o"
 URI = "https://aoai.invalid/openai/deployments/DEPLOYMENT/chat/completions?api-version=2024-10-21"
@@ -456,7 +459,7 @@ def test_headers_and_bytes_as_vcrpy_may_spell_them(tmp_path):
         ("version: 1\x00\n", ""),
         ("just a text", ""),
         ("- request: {}\n", ""),
-        ("version: 1\n", ""),
+        ("version: 1\nname: a\n", ""),
         ("version: 1\ninteractions: 7\n", ""),
         ("version: 1\ninteractions: {a: b}\n", ""),
         ("%PDF-1.7 binary", ""),
@@ -510,12 +513,12 @@ def broken(change):
     ],
     ids=lambda item: str(item)[:40],
 )
-def test_an_item_that_is_no_chat_completion_is_named_by_its_number(tmp_path, item):
+def test_an_item_that_cannot_be_read_is_named_by_its_number(tmp_path, item):
     good = exchange("good").to_item()
     path = foreign(tmp_path, yaml.safe_dump({"version": 1, "interactions": [good, item]}))
     with pytest.raises(RecordingError) as caught:
         Cassette(tmp_path)
-    assert str(caught.value) == f"{path}: interaction 2 is not a recorded chat completion"
+    assert str(caught.value).startswith(f"{path}: interaction 2 is no readable recording (")
 
 
 @pytest.mark.parametrize(
@@ -547,7 +550,7 @@ def test_a_bomb_of_aliases_costs_nothing(tmp_path):
         ["version: 1", "x:", "  l0: &l0 [lol]", *levels, "interactions:", "- request: {uri: *l29, body: *l29}"]
     )
     foreign(tmp_path, bomb + "\n")
-    with pytest.raises(RecordingError, match="interaction 1 is not"):
+    with pytest.raises(RecordingError, match="interaction 1 is no readable recording"):
         Cassette(tmp_path)
 
 
@@ -605,7 +608,7 @@ def test_where_the_order_cannot_be_written_the_shard_stays_as_it_was(tmp_path):
     cassette = Cassette(tmp_path)
     keep(cassette, "b", line=2)
     keep(cassette, "a", line=1)
-    (tmp_path / ".astronomy.yaml.new").mkdir()
+    (tmp_path / ".mmlu_pipe_order").write_text("in the way", encoding="utf-8")
     with pytest.raises(RecordingError, match="cannot be written"):
         cassette.finish()
     assert in_order(tmp_path / "astronomy.yaml") == ["b", "a"]
@@ -632,7 +635,7 @@ def test_a_shard_cut_at_any_byte_is_read_up_to_its_last_whole_item(tmp_path, cap
     assert len(ends) == 5
     expected = parse_shard(Path(), content).items
     path = tmp_path / "astronomy.yaml"
-    for cut in range(len(HEADER), len(content)):
+    for cut in range(len(content)):
         path.write_bytes(content[:cut])
         caplog.clear()
         whole = sum(end <= cut for end in ends[1:])
@@ -643,7 +646,8 @@ def test_a_shard_cut_at_any_byte_is_read_up_to_its_last_whole_item(tmp_path, cap
         assert parse_shard(path, content[:cut]).items == expected[:whole], cut
         assert len(cassette) == whole
         assert path.read_bytes() == content[:cut]
-        assert bool(caplog.records) is (cut not in ends)
+        assert bool(caplog.records) is (cut not in [0, *ends])
+        assert cassette.existed is (cut >= len(HEADER))
         keep(cassette, "new", line=9)
         assert path.read_bytes().startswith(content[: ends[whole]] + b"- request:")
         assert Cassette(tmp_path).find((identity("new"), 0), 1) == exchange("new")
@@ -660,12 +664,182 @@ def test_a_cut_file_that_is_not_ours_is_an_error(tmp_path):
         content[:-40] + b"\n- torn: [",
         content[: ends[1] + 30] + content[ends[2] :],
         content.replace(b"code: 200", b"code: many", 1)[:-40],
-        content[:10],
     ):
         path = foreign(tmp_path, bad)
         with pytest.raises(RecordingError, match=r"astronomy\.yaml"):
             Cassette(tmp_path)
         assert path.read_bytes() == bad
+
+
+# Killed while the shards are put in order
+
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+from mmlu_pipe.recording import index
+from mmlu_pipe.recording.cassette import Cassette
+from tests.recording.test_cassette import identity, keep
+import vcr.serializers.yamlserializer
+
+index._MOST_ITEMS = 3
+start, ends = map(Path, sys.argv[1:])
+left = None  # so many events of the file system are survived
+
+
+def count(event, arguments):
+    global left
+    if left is not None and event.startswith(("open", "os.", "shutil.", "half")):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+
+def write_bytes(path, content):
+    with path.open("wb", buffering=0) as handle:
+        handle.write(content[: len(content) // 2])
+        sys.audit("half")
+        handle.write(content[len(content) // 2 :])
+
+
+def survive(work, source, target, events):
+    global left
+    shutil.copytree(source, target)
+    child = os.fork()
+    if child == 0:
+        opened = Cassette(target, fresh=target.name.startswith("fresh")) if work == "order" else None
+        if opened is not None:
+            for line in range(8):
+                if opened.find((identity(f"question {line}"), 0), line) is None and line % 2:
+                    keep(opened, f"question {line}", line=line, answer="new")
+            keep(opened, "question 99", line=0)
+        left = events
+        Cassette(target) if opened is None else opened.finish()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+sys.addaudithook(count)
+Path.write_bytes = write_bytes
+for mode in ("kept", "fresh"):
+    events = 0
+    while survive("order", start, ends / f"{mode}-{events}", events):
+        again = 0
+        mends = mode == "fresh" and (ends / f"{mode}-{events}" / ".mmlu_pipe_order").exists()
+        while mends and survive("open", ends / f"{mode}-{events}", ends / f"{mode}-{events}-{again}", again):
+            again += 1
+        events += 1
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+def test_a_kill_at_any_step_of_the_ordering_or_of_its_mending_loses_and_doubles_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "_MOST_ITEMS", 3)
+    cassette = Cassette(tmp_path / "start")
+    for line in reversed(range(8)):
+        keep(cassette, f"question {line}", line=line, answer="old")
+    (tmp_path / "ends").mkdir()
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "start"), str(tmp_path / "ends")]
+    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
+    old = {(f"question {line}", 0): "old" for line in range(8)}
+    expected = {
+        "kept": old | {("question 99", 0): "answer"},
+        "fresh": old | {(f"question {line}", 0): "new" for line in range(1, 8, 2)} | {("question 99", 0): "answer"},
+    }
+    found = set()
+    for folder in sorted((tmp_path / "ends").iterdir()):
+        found |= {path.name[:16] for path in folder.iterdir() if path.suffix != ".yaml"}
+        assert answers(folder) == expected[folder.name.split("-")[0]], folder.name
+        after = Cassette(folder)
+        keep(after, "after")
+        after.finish()
+        played = [text for path in folder.iterdir() for text in in_order(path)]
+        assert sorted(played) == sorted(["after", *(text for text, _ in expected["kept"])]), folder.name
+    assert found == {".mmlu_pipe_order", ".mmlu_pipe_writi"}
+
+
+def committed(folder):
+    """A cassette that was killed before its new files were moved: all of `a` to `c`, and `gone` is to go."""
+    keep(Cassette(folder), "a", shard="gone")
+    keep(Cassette(folder), "b", shard="math")
+    valid = folder / ".mmlu_pipe_order"
+    valid.mkdir()
+    (valid / "gone.yaml").write_bytes(b"")
+    (valid / "math.yaml").write_bytes(HEADER + b"".join(dump_item(exchange(text).to_item()) for text in "abc"))
+    return {(text, 0): "answer" for text in "abc"}
+
+
+def test_where_an_order_cannot_be_ended_its_files_are_read_where_they_are_and_nothing_is_written(tmp_path, monkeypatch):
+    expected = committed(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.yaml")}
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        cassette = Cassette(tmp_path)
+        assert cassette.unused() == Unused(3, (("math.yaml", 1), ("math.yaml", 2), ("math.yaml", 3)))
+        assert answers(tmp_path) == expected
+        with pytest.raises(RecordingError, match="broken off"):
+            keep(cassette, "d", shard="math")
+        cassette.finish()
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.yaml")} == before
+    assert answers(tmp_path) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["math.yaml"]
+
+
+def test_an_order_that_cannot_be_moved_into_place_at_once_plays_and_is_ended_later(tmp_path, monkeypatch):
+    cassette = Cassette(tmp_path)
+    for line, text in enumerate("cba"):
+        keep(cassette, text, line=-line)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        cassette.finish()
+        for text in "abc":
+            assert cassette.find((identity(text), 0), 1) == exchange(text)
+    assert answers(tmp_path) == {(text, 0): "answer" for text in "abc"}
+    assert in_order(tmp_path / "astronomy.yaml") == ["a", "b", "c"]
+
+
+def test_an_order_that_was_being_written_is_no_part_of_the_cassette_and_is_removed_by_the_next(tmp_path):
+    keep(Cassette(tmp_path), "b")
+    writing = tmp_path / ".mmlu_pipe_writing_1"
+    writing.mkdir()
+    (writing / "astronomy.yaml").write_text("half of", encoding="utf-8")
+    cassette = Cassette(tmp_path)
+    assert (len(cassette), writing.exists()) == (1, True)
+    keep(cassette, "a", line=0)
+    cassette.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["astronomy.yaml"]
+
+
+MANY = """
+import os, sys, time
+from pathlib import Path
+from mmlu_pipe.recording.cassette import Cassette
+from tests.recording.test_cassette import keep
+
+for number in range(40):
+    folder = Path(sys.argv[1], str(number))
+    for line in range(3):
+        keep(Cassette(folder), f"question {line}", line=9 - line)
+    children = []
+    for child in range(3):
+        children.append(os.fork())
+        if not children[-1]:
+            cassette = Cassette(folder)
+            time.sleep(0.001 * (number * (child + 1) % 7))
+            keep(cassette, f"child {child}", line=child)
+            time.sleep(0.001 * (number * (child + 2) % 5))
+            cassette.finish()
+            os._exit(0)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+def test_processes_that_record_and_end_at_once_lose_nothing(tmp_path):
+    command = [sys.executable, "-c", MANY, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
+    expected = sorted([f"question {line}" for line in range(3)] + [f"child {child}" for child in range(3)])
+    for folder in tmp_path.iterdir():
+        assert sorted(in_order(folder / "astronomy.yaml")) == expected
 
 
 # Parts

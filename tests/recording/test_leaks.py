@@ -1,6 +1,7 @@
 import base64
 import gzip
 import json
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,8 @@ HEADERS = {
     "x-ms-region": "East US",
     "x-ms-deployment-name": "ada-private",
     "azureml-model-session": "d014",
+    "OpenAI-Organization": "org-contoso",
+    "openai-project": "proj_contoso",
 }
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).filter(lambda text: "sig=" not in text)
 
@@ -213,6 +216,59 @@ def test_what_the_user_names(folder):
     expected = {("one.yaml", line) for line in lines_with(lines, "Contoso", "X-Team", "blue")}
     assert places(folder, also=["contoso", "x-team"]) == expected
     assert {leak.kind for leak in find_leaks(folder, also=["contoso"])} == {"named by --also"}
+
+
+PLACES = [
+    *("header of the request", "header of the response", "value in the request", "value in the response"),
+    *("address", "asked", "said", "field of the request", "field of the response"),
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    name=st.sampled_from(["Contoso", "x-team-name", "Blue Whale 7", "Größe"]),
+    spelt=st.sampled_from([str, str.lower, str.upper]),
+    around=st.tuples(texts, texts),
+    place=st.sampled_from(PLACES),
+    stream=st.booleans(),
+    listed=st.booleans(),
+    form=st.sampled_from(["yaml", "json"]),
+)
+def test_what_the_user_names_is_found_wherever_it_stands(folder, name, spelt, around, place, stream, listed, form):
+    text = f"{around[0]}{spelt(name)}{around[1]}"
+    clean = {"said": "hi", "asked": "hello"}
+    item = exchange(stream=stream, **clean | ({place: text} if place in clean else {}))
+    part = item[place.rpartition(" ")[2]] if "header" in place or "value" in place else {}
+    if "header" in place:
+        part["headers"] = {spelt(name): ["blue"] if listed else "blue"}
+    elif "value" in place:
+        part["headers"] = {"x-made-by": [text] if listed else text}
+    elif place == "address":
+        item["request"]["uri"] += f"&by={text}"
+    elif place == "field of the request":
+        body = json.loads(item["request"]["body"]) | {"metadata": {"by": text}}
+        item["request"]["body"] = json.dumps(body, ensure_ascii=listed)
+    elif place == "field of the response":
+        item = exchange(stream=stream, by={"whom": text})
+    for old in folder.iterdir():
+        old.unlink()
+    write(folder / "one.yaml", exchange(), item)
+    if form == "json":
+        (folder / "one.yaml").rename(folder / "one.json").write_text(json.dumps([exchange(), item]), encoding="utf-8")
+    assert find_leaks(folder) == []
+    found = find_leaks(folder, also=["not there", name])
+    assert {leak.kind for leak in found} == {"named by --also"}
+    assert spelt(name) not in repr(found)
+
+
+def test_every_kind_that_the_page_lists_has_an_example_here(folder):
+    page = (ROOT / "docs" / "cassettes.md").read_text(encoding="utf-8")
+    rows = page.partition("| kind | what is found")[2].partition("\n\n")[0].split("\n")[2:]
+    listed = {kind for row in rows for kind in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    items = [exchange(user=sentence) for sentence in CREDENTIALS | NAMES]
+    items += [exchange(headers={name: [value]}) for name, value in HEADERS.items()]
+    write(folder / "one.yaml", *items, exchange(said="named"))
+    assert {leak.kind for leak in find_leaks(folder, also=["named"])} == listed
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_the_guard_against_sockets_is_on(lab, no_network):
     with socket.socket() as plain, pytest.raises(AssertionError, match="opened a socket"):
         plain.connect(("127.0.0.1", 9))
     tried = len(no_network)
-    lab.monkeypatch.setattr("mmlu_pipe.endpoint.chat.retry_delay", lambda *_: 0.001)
+    lab.monkeypatch.setattr("mmlu_pipe.endpoint.exchange.retry_delay", lambda *_: 0.001)
     lab.monkeypatch.setenv("AZURE_OPENAI_API_KEY", "key")
     live = lab.run(["a"], **endpoint("http://127.0.0.1:9"), cassette=None)
     assert len(no_network) > tried
@@ -201,7 +201,7 @@ def test_a_replay_gives_the_bytes_of_the_recording_whatever_the_workers_and_the_
         same(recorded, replayed)
         assert [untimed(call) for call in replayed.calls] == [untimed(call) for call in recorded.calls]
         assert (replayed.facts["recordings"], replayed.facts["endpoint_kind"]) == (
-            {"used": 50, "in_cassette": 50},
+            {"used": 50, "in_cassette": 50, "unused": 0, "first_unused": []},
             "recorded",
         )
     shuffled = random.Random(7).sample(questions, len(questions))
@@ -276,7 +276,7 @@ def test_a_models_text_survives_recording_byte_for_byte(lab, stream):
     ids=["429", "500", "429 500 429", "cut", "reset"],
 )
 def test_only_the_exchange_that_ended_the_retries_is_kept(lab, failures, monkeypatch):
-    monkeypatch.setattr("mmlu_pipe.endpoint.chat.retry_delay", lambda *_: 0.001)
+    monkeypatch.setattr("mmlu_pipe.endpoint.exchange.retry_delay", lambda *_: 0.001)
     questions = ["one", "two", "three"]
     with AoaiServer(answer=in_turn(*failures, None)) as server:
         recorded = lab.record(questions, server)

@@ -74,19 +74,20 @@ def register_commands(register: Callable[[str, Any], None]) -> None:
 def _summary(folder: Path) -> dict[str, Any]:
     from mmlu_pipe.endpoint.wire import read_completion
     from mmlu_pipe.gate.record import read_verification
+    from mmlu_pipe.recording.order import shard_paths
     from mmlu_pipe.recording.provenance import read_provenance
     from mmlu_pipe.recording.shards import read_shard
 
     if not folder.is_dir():
         raise RecordingError(f"{folder}: no such cassette folder")
-    paths = sorted(folder.glob("*.yaml"))
     shards: dict[str, int] = {}
     tokens, reasons, models, statuses = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    unread = 0
-    for path in paths:
-        items = read_shard(path).items
-        shards[path.stem] = len(items)
-        for exchange, *_ in items:
+    unread = passed_over = 0
+    for stem, path in shard_paths(folder).items():
+        shard = read_shard(path)
+        shards[stem] = len(shard.items)
+        passed_over += shard.passed_over
+        for exchange, _ in shard.items:
             statuses[str(exchange.status)] += 1
             if exchange.status != 200:
                 continue
@@ -99,7 +100,7 @@ def _summary(folder: Path) -> dict[str, Any]:
             reasons[answer.finish_reason or "none given"] += 1
             models[answer.served_model or "none given"] += 1
     if not any(shards.values()):
-        raise RecordingError(f"{folder}: holds no recordings")
+        raise RecordingError(f"{folder}: holds no recordings of chat completions")
     return {
         "folder": str(folder),
         "provenance": read_provenance(folder),
@@ -110,6 +111,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         "served_models": dict(models.most_common()),
         "statuses": dict(sorted(statuses.items())),
         "unreadable_answers": unread,
+        "passed_over": passed_over,
         "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         "verification": read_verification(folder),
     }
@@ -150,6 +152,8 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "tokens", _counts(found["tokens"])
     if found["unreadable_answers"]:
         yield "unreadable", f"{found['unreadable_answers']} answers"
+    if found["passed_over"]:
+        yield "passed over", f"{found['passed_over']:,} recordings of something else than chat completions"
     if verified is not None:
         yield (
             "verification",

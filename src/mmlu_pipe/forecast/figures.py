@@ -119,6 +119,20 @@ class Prices:
     written: str
     models: Mapping[str, Price]
 
+    def model_of(self, models: Sequence[str]) -> str:
+        """The first of these models that has a price.
+
+        Raises:
+            ConfigError: none has.
+        """
+        found = next((name for name in models if name in self.models), None)
+        if found is None:
+            raise ConfigError(
+                f"the prices file has no {models[0]!r}, only {', '.join(sorted(self.models))}; add its prices",
+                key="prices",
+            )
+        return found
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -253,12 +267,7 @@ def expected(values: Sequence[float], units: float) -> Expected:
 
 
 def _cost(sample: Sample, known: Sequence[Usage], prices: Prices, units: float) -> Cost:
-    model = next((name for name in sample.models if name in prices.models), None)
-    if model is None:
-        raise ConfigError(
-            f"the prices file has no {sample.models[0]!r}, only {', '.join(sorted(prices.models))}; add its prices",
-            key="prices",
-        )
+    model = prices.model_of(sample.models)
     price = prices.models[model]
     return Cost(expected([price.of(row) for row in known], units), prices.currency, model, prices.written)
 

@@ -70,6 +70,7 @@ def sample_of_cassette(folder: Path) -> Sample:
         RecordingError: the folder holds no recordings, or some that cannot be read.
     """
     from mmlu_pipe.endpoint.wire import read_completion
+    from mmlu_pipe.recording.order import shard_paths
     from mmlu_pipe.recording.provenance import read_provenance
     from mmlu_pipe.recording.shards import read_shard
 
@@ -77,7 +78,7 @@ def sample_of_cassette(folder: Path) -> Sample:
         raise RecordingError(f"{folder}: no such cassette folder")
     rows: list[Usage] = []
     served: Counter[str] = Counter()
-    for path in sorted(folder.glob("*.yaml")):
+    for path in shard_paths(folder).values():
         for exchange, _ in read_shard(path).items:
             try:
                 seen = read_completion(exchange.response_body.encode(), exchange.content_type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +10,9 @@ from mmlu_pipe.errors import CassetteMiss
 from mmlu_pipe.gate.lines import LineReport
 from mmlu_pipe.gate.result import Miss, Problem, Prompts
 from mmlu_pipe.gate.stub import SHORT_TEXT
+from mmlu_pipe.recording.nearest import difference_kind
 
-__all__ = ["Tally", "difference_kind"]
+__all__ = ["Tally"]
 
 SHOWN_MISSES = 3
 MAX_TOLD = 500
@@ -20,15 +20,6 @@ _PROBLEMS = {
     "stops": "would stop the run",
     "raises": "the program raises an exception",
 }
-_PLACE = re.compile(r"(?:^|; )([a-z_]+)(?:\[\d+\])?(?:\.content)? \((?:recorded|asked) ")
-
-
-def difference_kind(nearest: str | None) -> str:
-    """What differs from the nearest recording, as the names of the fields alone."""
-    if nearest is None:
-        return "nothing like it"
-    names = _PLACE.findall(nearest)
-    return ", ".join(dict.fromkeys(names)) if names else nearest[:60]
 
 
 @dataclass

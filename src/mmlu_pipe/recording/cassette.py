@@ -13,15 +13,18 @@ import logging
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mmlu_pipe.errors import CassetteMiss, RecordingError
 from mmlu_pipe.recording import index
 from mmlu_pipe.recording.index import Indexed, Place, Span, Unused, has_room, is_full, part_before, part_of, put
+from mmlu_pipe.recording.interactions import Exchange
+from mmlu_pipe.recording.lock import locked
 from mmlu_pipe.recording.nearest import Nearest
+from mmlu_pipe.recording.order import replace_shards, shard_paths
 from mmlu_pipe.recording.shards import (
     HEADER,
-    Exchange,
     Shard,
     append_item,
     dump_item,
@@ -29,7 +32,6 @@ from mmlu_pipe.recording.shards import (
     parse_shard,
     read_content,
     read_shard,
-    replace_shards,
     shard_name,
 )
 from mmlu_pipe.records import JsonObject
@@ -43,6 +45,10 @@ _LAST, _NAMED = 1 << 62, 5
 _log = logging.getLogger(__name__)
 
 
+class _ChangedMeanwhile(Exception):
+    """Somebody else changed a file: its order is left alone."""
+
+
 class Cassette:
     """The recordings of one folder; safe to share between threads.
 
@@ -52,6 +58,7 @@ class Cassette:
 
     Attributes:
         existed: whether there were recordings before, as vcrpy's mode `once` asks.
+        passed_over: how many recordings of others are of something else than a chat completion; they stay, unplayed.
         recorded: how many exchanges were kept since.
 
     Raises:
@@ -61,10 +68,13 @@ class Cassette:
     def __init__(self, folder: Path, *, fresh: bool = False) -> None:
         self.folder = folder
         self.recorded = 0
+        self.passed_over = 0
         self._lock = threading.Lock()
         self._places: dict[Key, Place] = {}
         self._replaced: dict[Key, Place] = {}
         self._used: dict[Key, tuple[int, int]] = {}
+        self._hidden: list[Place] = []  # recordings whose key another one has
+        self._waiting: dict[str, Path] = {}  # shards that are not in their place, and cannot be moved there
         self._stems: dict[str, str] = {}  # lower-case name → the file's own spelling of it
         self._foreign: set[str] = set()  # shards of others, which stay as they are
         self._shared: set[str] = set()  # shards that somebody else appends to: their order is left alone
@@ -90,8 +100,9 @@ class Cassette:
         """The recordings that the run has not used so far."""
         with self._lock:
             left = (self._replaced | self._places).items()
-            places = sorted((part_of(place.stem), place) for key, place in left if key not in self._used)
-        return Unused(len(places), tuple((f"{place.stem}.yaml", place.number) for _, place in places[:_NAMED]))
+            unplayed = [place for key, place in left if key not in self._used] + self._hidden
+            places = sorted((part_of(place.stem), place.number, place.stem) for place in unplayed)
+        return Unused(len(places), tuple((f"{stem}.yaml", number) for _, number, stem in places[:_NAMED]))
 
     def find(self, key: Key, line_number: int) -> Exchange | None:
         """The recording under a key, if there is one; the line is noted for the order of the shards.
@@ -115,6 +126,10 @@ class Cassette:
         with self._lock:
             if key in self._places:
                 return
+            if self._waiting:
+                raise RecordingError(
+                    f"{self.folder.name}: an order of it that was broken off cannot be ended; run again"
+                )
             says = key[1] if key[1] or key in self._replaced else None
             piece = dump_item(exchange.to_item(says))
             stem = self._stem(shard_name(shard), len(piece))
@@ -135,9 +150,9 @@ class Cassette:
         Raises:
             RecordingError: a shard cannot be written; it is as before.
         """
-        with self._lock:
-            if not self._changed:
-                return
+        if not self._changed:
+            return
+        with self._lock, locked(self.folder):
             outdated = {key: place.stem for key, place in self._replaced.items() if key in self._places}
             whole = self._replaced | self._places
             groups: dict[str, set[str]] = defaultdict(set)
@@ -158,7 +173,8 @@ class Cassette:
                     key=lambda key: (*self._used.get(key, (_LAST, 0)), *part_of(whole[key].stem), whole[key].number)
                 )
                 elsewhere = {key for key in keys if key in outdated and outdated[key] not in stems}
-                self._rewrite(group, stems, keys, whole, elsewhere)
+                with suppress(_ChangedMeanwhile):
+                    self._rewrite(group, stems, keys, whole, elsewhere)
             self._changed.clear()
 
     def miss(self, body: JsonObject, model: str) -> CassetteMiss:
@@ -177,7 +193,7 @@ class Cassette:
         self._used[key] = min(place, self._used.get(key, place))
 
     def _path(self, stem: str) -> Path:
-        return self.folder / f"{stem}.yaml"
+        return self._waiting.get(stem) or self.folder / f"{stem}.yaml"
 
     def _read(self, key: Key, place: Place) -> Exchange:
         path = self._path(place.stem)
@@ -212,6 +228,9 @@ class Cassette:
                 return stem
         raise AssertionError("count() does not end")
 
+    def _taken(self, name: str) -> bool:
+        return name in self._stems or self._path(name).exists()
+
     def _group(self, stem: str) -> str:
         """The name that a shard is a part of: it follows one that is full, or another's."""
         while (before := self._stems.get(part_before(stem.lower()))) is not None:
@@ -226,9 +245,7 @@ class Cassette:
         Those in `said` say their occurrence in any case, since a file of others has an older recording of them.
         """
         fresh = (f"{group}-{number}" for number in itertools.count(2))
-        names = itertools.chain(
-            stems, (self._stems.setdefault(name, name) for name in fresh if name not in self._stems)
-        )
+        names = itertools.chain(stems, (self._stems.setdefault(name, name) for name in fresh if not self._taken(name)))
         files: dict[str, list[bytes]] = {stem: [] for stem in stems}
         order: dict[str, list[tuple[Key, int | None]]] = defaultdict(list)
         stem, size = next(names), len(HEADER)
@@ -240,7 +257,8 @@ class Cassette:
             files.setdefault(stem, []).append(piece)
             order[stem].append((key, says))
             size += len(piece)
-        replace_shards({self._path(stem): pieces for stem, pieces in files.items()})
+        self._waiting = replace_shards(self.folder, files)
+        self._hidden = [place for place in self._hidden if place.stem not in files]
         for stem, pieces in files.items():
             offset = len(HEADER)
             for number, (piece, (key, says)) in enumerate(zip(pieces, order[stem], strict=True), start=1):
@@ -255,7 +273,7 @@ class Cassette:
         """The bytes of a recording that says its occurrence or does not."""
         piece = index.read_piece(self._path(place.stem), place.span) if place.span else None
         if piece is None:
-            raise RecordingError(f"{self._path(place.stem)}: was changed while it was in use; its order is left alone")
+            raise _ChangedMeanwhile
         return piece if says == place.says else dump_item(parse_item(piece)[0].to_item(says))
 
     def _size_now(self, stem: str) -> int:
@@ -268,28 +286,33 @@ class Cassette:
         """Find all recordings; whether there was a shard, as vcrpy sees it."""
         known = index.load(self.folder)
         found: dict[str, Indexed] = {}
-        for path in sorted(self.folder.glob("*.yaml")) if self.folder.is_dir() else ():
+        for stem, path in shard_paths(self.folder).items():
             content = read_content(path)
             digest = hashlib.sha256(content).hexdigest()
             shard = known.get(path.name)
             if shard is None or (shard.size, shard.digest) != (len(content), digest):
                 shard = _indexed(parse_shard(path, content), digest)
             found[path.name] = shard
-            self._stems.setdefault(path.stem.lower(), path.stem)
-            self._sizes[path.stem], self._counts[path.stem] = shard.size, len(shard.items)
+            self._stems.setdefault(stem.lower(), stem)
+            self._sizes[stem], self._counts[stem] = shard.size, len(shard.items)
+            if path.parent != self.folder:
+                self._waiting[stem] = path
             if not shard.ours:
-                self._foreign.add(path.stem)
+                self._foreign.add(stem)
             if shard.whole < shard.size:
-                self._torn[path.stem] = (shard.size, shard.whole)
+                self._torn[stem] = (shard.size, shard.whole)
                 _log.warning("%s: ends in a part of a recording, as a killed run leaves it; it is not played", path)
-            numbered = enumerate(shard.items, start=1)
-            put(self._places, ((row[0], row[1], Place(path.stem, number, *row[1:])) for number, row in numbered))
+            if shard.passed_over:
+                self.passed_over += shard.passed_over
+                _log.info("%s: %d recordings are no chat completions and are not played", path, shard.passed_over)
+            rows = ((identity, says, Place(stem, number, says, span)) for identity, number, says, span in shard.items)
+            self._hidden += put(self._places, rows)
         if found != known:
             index.save(self.folder, found)
         return any(not shard.blank for shard in found.values())
 
 
 def _indexed(shard: Shard, digest: str) -> Indexed:
-    spans = shard.spans or itertools.repeat(None)
-    items = [(exchange.identity, says, span) for (exchange, says), span in zip(shard.items, spans, strict=False)]
-    return Indexed(shard.size, digest, shard.whole, shard.blank, shard.ours, items)
+    rows = zip(shard.items, shard.numbers, shard.spans or itertools.repeat(None), strict=False)
+    items = [(exchange.identity, number, says, span) for (exchange, says), number, span in rows]
+    return Indexed(shard.size, digest, shard.whole, shard.blank, shard.ours, shard.passed_over, items)

@@ -117,15 +117,25 @@ def part_before(stem: str) -> str:
     return "" if number == 1 else name if number == 2 else f"{name}-{number - 1}"
 
 
-def put(into: dict[tuple[str, int], _T], rows: Iterable[tuple[str, int | None, _T]]) -> None:
-    """Put the items of a file under their keys: (request hash, occurrence where it is said, what to put)."""
+def put(into: dict[tuple[str, int], _T], rows: Iterable[tuple[str, int | None, _T]]) -> list[_T]:
+    """Put the items of a file under their keys: (request hash, occurrence where it is said, what to put).
+
+    Returns:
+        The items whose place another one has.
+    """
     seen: Counter[str] = Counter()
+    left: list[_T] = []
     for identity, says, value in rows:
+        key = (identity, seen[identity] if says is None else says)
         if says is None:
-            into.setdefault((identity, seen[identity]), value)
             seen[identity] += 1
-        else:  # of two that say the same, the later one is newer: a re-recording that was killed left both
-            into[identity, says] = value
+        elif key in into:  # of two that say the same, the later one is newer: a re-recording that was killed left both
+            left.append(into[key])
+            into[key] = value
+            continue
+        if into.setdefault(key, value) is not value:
+            left.append(value)
+    return left
 
 
 def item_spans(content: bytes, start: int, end: int | None = None) -> tuple[Span, ...] | None:
@@ -191,7 +201,9 @@ class Indexed(NamedTuple):
         whole: as in shards.Shard, like the next two.
         blank: see there.
         ours: see there.
-        items: (request hash, occurrence where the item says it, span); a span is None where there are none.
+        passed_over: see there.
+        items: (request hash, number in the file, occurrence where the item says it, span); a span is None where there
+            are none.
     """
 
     size: int
@@ -199,7 +211,8 @@ class Indexed(NamedTuple):
     whole: int
     blank: bool
     ours: bool
-    items: list[tuple[str, int | None, Span | None]]
+    passed_over: int
+    items: list[tuple[str, int, int | None, Span | None]]
 
 
 def load(folder: Path) -> dict[str, Indexed]:
@@ -243,20 +256,20 @@ def _forget(folder: Path) -> None:
 
 
 def _row(shard: Indexed) -> list[Any]:
-    items = [[identity, says, *(span or ())] for identity, says, span in shard.items]
-    return [shard.size, shard.digest, shard.whole, shard.blank, shard.ours, items]
+    items = [[*row, *(span or ())] for *row, span in shard.items]
+    return [*shard[:-1], items]
 
 
 def _indexed(value: list[Any]) -> Indexed:
-    size, digest, whole, blank, ours, rows = value
-    items = [(identity, says, Span(*span) if span else None) for identity, says, *span in rows]
-    return Indexed(size, digest, whole, blank, ours, items)
+    size, digest, whole, blank, ours, passed_over, rows = value
+    items = [(identity, number, says, Span(*span) if span else None) for identity, number, says, *span in rows]
+    return Indexed(size, digest, whole, blank, ours, passed_over, items)
 
 
 def _head(rest: bytes) -> bytes:
     """The first line of an index: no other code, and no other bytes, can have written the rest."""
     code = hashlib.sha256(str(_FORMAT).encode())
-    for name in ("identity.py", "shards.py", "index.py"):
+    for name in ("identity.py", "interactions.py", "shards.py", "index.py"):
         code.update(Path(__file__).with_name(name).read_bytes())
     return f"mmlu-pipe cassette index {code.hexdigest()} {hashlib.sha256(rest).hexdigest()}".encode()
 

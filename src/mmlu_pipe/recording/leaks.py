@@ -142,7 +142,7 @@ class _Patterns:
     """What is looked for in one text, in the light of the keys above it."""
 
     def __init__(self, also: Sequence[str]) -> None:
-        self._also = [text.lower() for text in also if text]
+        self._also = [text.casefold() for text in also if text]
         self._credentials = [(kind, re.compile(pattern)) for kind, pattern in _CREDENTIALS]
         self._names = [(kind, re.compile(pattern)) for kind, pattern in _NAMES]
         self._headers = [
@@ -167,8 +167,8 @@ class _Patterns:
     def text(self, keys: Keys, text: str) -> Iterator[Secret]:
         key = keys[-1] if keys else ""
         line, free = f"{key}: {text}", _is_text(keys)
-        lower = line.lower()
-        yield from (("named by --also", name if name in text.lower() else text) for name in self._also if name in lower)
+        named = (name for name in self._also if name in line.casefold())
+        yield from (("named by --also", name if name in text.casefold() else text) for name in named)
         if len(text) > 7:
             for kind, secret, start in _matches(self._credentials, line):
                 random = len(secret) not in (32, 84) or len(set(secret)) > 6

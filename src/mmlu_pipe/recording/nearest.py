@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,12 +12,21 @@ from typing import Any
 from mmlu_pipe.recording.identity import request_meaning
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["Nearest"]
+__all__ = ["Nearest", "difference_kind"]
 
 _LOOKED_AT = 500
+_PLACE = re.compile(r"(?:^|; )([a-z_]+)(?:\[\d+\])?(?:\.content)? \((?:recorded|asked) ")
 _SHOWN = 60
 _TOLD = 3
 _SAME = "that it was recorded fewer times within a line"
+
+
+def difference_kind(nearest: str | None) -> str:
+    """What differs from the nearest recording, as the names of the fields alone."""
+    if nearest is None:
+        return "nothing like it"
+    names = _PLACE.findall(nearest)
+    return ", ".join(dict.fromkeys(names)) if names else nearest[:60]
 
 
 class Nearest:

@@ -2,27 +2,83 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmlu_pipe import __version__
+from mmlu_pipe.config import RunConfig
 from mmlu_pipe.errors import RecordingError
 from mmlu_pipe.recording.scrub import PLACEHOLDER_DEPLOYMENT
 from mmlu_pipe.records import Endpoint, JsonObject
 
-__all__ = ["FILE_NAME", "package_versions", "provenance_of", "read_provenance", "recorded_endpoint", "write_provenance"]
+if TYPE_CHECKING:
+    from mmlu_pipe.recording.cassette import Cassette
+
+__all__ = ["FILE_NAME", "keep_provenance", "package_versions", "provenance_of", "read_provenance"]
+__all__ += ["recorded_endpoint", "run_command", "write_provenance"]
 
 FILE_NAME = "provenance.json"
 _PACKAGES = ("guidance", "openai", "vcrpy")
+_FACTS = ("dataset", "program", "served_models", "fingerprints")
 
 
 def package_versions() -> dict[str, str]:
     """The versions that decide what is asked and how it is recorded."""
     return {"mmlu-pipe": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def run_command(options: Mapping[str, Any]) -> str:
+    """The `mmlu-pipe run` that these options equal, without those that are as by default.
+
+    Args:
+        options: by their names in config.RunConfig. Of a path only the name is shown; what is not to be shown, such as
+            the file that names the deployment, is given in other words.
+    """
+    words = ["mmlu-pipe", "run"]
+    for field in dataclasses.fields(RunConfig):
+        value = options.get(field.name, field.default)
+        name = f"--{field.name.replace('_', '-')}"
+        if value is True:
+            words.append(name)
+        elif value != field.default:
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [name, each.absolute().name if isinstance(each, Path) else str(each)]
+    return shlex.join(words)
+
+
+def keep_provenance(
+    cassette: Cassette, *, endpoint: Endpoint, facts: Mapping[str, Any], command: str, note: str | None = None
+) -> None:
+    """Say whose answers a cassette holds, unless nothing came to those that say it already.
+
+    Args:
+        cassette: the recordings; what an earlier recording said and this one does not is left as it is.
+        endpoint: whom the answers came from.
+        facts: what the connection and the run say of themselves.
+        command: what made the recording, without host, deployment name, path or credential.
+        note: free text; without it, the earlier one stays.
+
+    Raises:
+        RecordingError: the provenance cannot be read or written.
+    """
+    old = read_provenance(cassette.folder) or {}
+    if not len(cassette) or (old and not cassette.recorded):
+        return
+    value = provenance_of(
+        endpoint=endpoint,
+        endpoint_kind=facts["endpoint_kind"],
+        capabilities=facts.get("capabilities", {}),
+        facts={name: facts[name] for name in _FACTS if name in facts} | {"recordings": len(cassette)},
+        note=note or old.get("note"),
+        command=command,
+    )
+    write_provenance(cassette.folder, old | value)
 
 
 def provenance_of(
@@ -32,6 +88,7 @@ def provenance_of(
     capabilities: Mapping[str, Any],
     facts: Mapping[str, Any],
     note: str | None,
+    command: str | None = None,
 ) -> JsonObject:
     """The provenance of a recording that ends now; holds no host, deployment name or credential.
 
@@ -42,6 +99,7 @@ def provenance_of(
         facts: dataset and program hashes, served models and counts of the run; a served model that is the
             deployment's name, as a gateway may say, is not kept.
         note: free text of the person who records, such as where the weights came from.
+        command: what made the recording.
     """
     served = {
         PLACEHOLDER_DEPLOYMENT if name == endpoint.deployment != endpoint.model else name: calls
@@ -54,6 +112,7 @@ def provenance_of(
         "endpoint_kind": endpoint_kind,
         "capabilities": dict(capabilities),
         "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
         "packages": package_versions(),
         "note": note,
         **facts,

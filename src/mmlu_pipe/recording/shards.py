@@ -6,77 +6,25 @@ before, where that is not 0. It stands first, so that an item that was cut off n
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmlu_pipe.errors import RecordingError
-from mmlu_pipe.recording.identity import request_hash
 from mmlu_pipe.recording.index import Span, block_spans, ends_whole, item_spans, may_be_torn, shard_name
+from mmlu_pipe.recording.interactions import UNREADABLE, Exchange, read_interaction
+from mmlu_pipe.recording.lock import locked
 from mmlu_pipe.records import JsonObject
 
 __all__ = ["HEADER", "Exchange", "Shard", "append_item", "dump_item", "parse_item", "parse_shard", "read_content"]
-__all__ += ["read_shard", "replace_shards", "shard_name"]
+__all__ += ["read_shard", "shard_name", "unwritable"]
 
 HEADER = b"version: 1\ninteractions:\n"  # `version` stands first, so that an exchange is one appended item
 
 _ENDLESS = re.compile(rb"(?:[\[{][^\[\]{}]{0,40}){1000}|(?:[-?:] ){1000}")  # libyaml overflows the stack of the process
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One recorded request and its response, already scrubbed."""
-
-    uri: str
-    request_body: str
-    status: int
-    reason: str
-    content_type: str
-    response_body: str
-
-    @property
-    def identity(self) -> str:
-        """Hash of what the request means."""
-        body = json.loads(self.request_body)
-        return request_hash(body, str(body.get("model")))
-
-    def to_item(self, occurrence: int | None = None) -> JsonObject:
-        """The exchange as an interaction of vcrpy's format."""
-        item: JsonObject = {
-            "request": {"body": self.request_body, "headers": {}, "method": "POST", "uri": self.uri},
-            "response": {
-                "body": {"string": self.response_body},
-                "headers": {"Content-Type": [self.content_type]},
-                "status": {"code": self.status, "message": self.reason},
-            },
-        }
-        return item if occurrence is None else {"occurrence": occurrence} | item
-
-    @classmethod
-    def from_item(cls, item: Any) -> Exchange:
-        """Read an interaction of a chat completion.
-
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: the item is not one.
-        """
-        request, response = item["request"], item["response"]
-        body = _text(request["body"])
-        if not isinstance(json.loads(body)["messages"], list):
-            raise TypeError("no messages")
-        headers = {name.lower(): value for name, value in response["headers"].items()}
-        content_type = headers.get("content-type") or "application/json"
-        return cls(
-            uri=_text(request["uri"]),
-            request_body=body,
-            status=int(response["status"]["code"]),
-            reason=_text(response["status"].get("message") or ""),
-            content_type=_text(content_type[0] if isinstance(content_type, list) else content_type),
-            response_body=_text(response["body"]["string"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -87,16 +35,20 @@ class Shard:
         size, whole: its bytes, and those up to the end of the last whole item; fewer where a killed run left a part.
         blank: whether it has no content, which is as good as no file (in vcrpy, too).
         ours: whether an item can be appended to it; a file that vcrpy or a person wrote is never changed.
-        items: (exchange, its occurrence where the item says it).
-        spans: where each item stands; empty where they cannot be read one by one.
+        items: the chat completions: (exchange, its occurrence where the item says it).
+        numbers: which item of the file each of them is, from 1.
+        spans: where each of them stands; empty where they cannot be read one by one.
+        passed_over: how many further items there are, of something else.
     """
 
     size: int
     whole: int
     blank: bool
     ours: bool
-    items: tuple[tuple[Exchange, int | None], ...]
-    spans: tuple[Span, ...]
+    items: tuple[tuple[Exchange, int | None], ...] = ()
+    numbers: Sequence[int] = ()
+    spans: tuple[Span, ...] = ()
+    passed_over: int = 0
 
 
 def read_shard(path: Path) -> Shard:
@@ -120,37 +72,56 @@ def parse_shard(path: Path, content: bytes) -> Shard:
     """Read the content of a file; a part of an item that a killed recording left at its end is passed over.
 
     Raises:
-        RecordingError: it is no cassette of chat completions; names the file, and the line or item.
+        RecordingError: it is no cassette of vcrpy's format; names the file, and the line or item.
     """
     size = len(content)
+    if len(content) < len(HEADER) and HEADER.startswith(content):  # also where it is empty
+        return Shard(size, 0, blank=True, ours=True)
     if not content.strip():
-        return Shard(size, size, blank=True, ours=False, items=(), spans=())
+        return Shard(size, size, blank=True, ours=False)
     if _ENDLESS.search(content):
         raise RecordingError(f"{path}: is no cassette (nested too deeply); restore or remove the file")
-    found = _parse_ours(content)
-    if found is not None:
-        return found
+    ours = _parse_ours(content)
+    if ours is not None:
+        return ours
     raw = _interactions(path, content)
-    items = []
+    items: dict[int, tuple[Exchange, int | None]] = {}
     for number, item in enumerate(raw, start=1):
         try:
-            items.append((Exchange.from_item(item), _occurrence(item)))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise RecordingError(f"{path}: interaction {number} is not a recorded chat completion") from error
-    return Shard(size, size, blank=False, ours=False, items=tuple(items), spans=_spans_of_others(content, raw))
+            if (found := read_interaction(item)) is not None:
+                items[number] = found
+        except UNREADABLE as error:
+            raise RecordingError(
+                f"{path}: interaction {number} is no readable recording ({type(error).__name__}: {error}); restore or "
+                "remove it"
+            ) from error
+    spans = _spans_of_others(content, raw)
+    return Shard(
+        size,
+        size,
+        blank=False,
+        ours=False,
+        items=tuple(items.values()),
+        numbers=tuple(items),
+        spans=tuple(spans[number - 1] for number in items) if spans else (),
+        passed_over=len(raw) - len(items),
+    )
 
 
 def parse_item(piece: bytes) -> tuple[Exchange, int | None]:
-    """Read one item from its bytes.
+    """Read one chat completion from its bytes.
 
     Raises:
-        ValueError: they are not one item.
+        ValueError: they are not one.
     """
     try:
         (item,) = _load_items(piece)
-        return Exchange.from_item(item), _occurrence(item)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = read_interaction(item)
+    except UNREADABLE as error:
         raise ValueError("no item") from error
+    if found is None:
+        raise ValueError("no chat completion")
+    return found
 
 
 def dump_item(item: JsonObject) -> bytes:
@@ -171,7 +142,7 @@ def append_item(path: Path, piece: bytes, torn: tuple[int, int] | None = None) -
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as handle:
+        with locked(path.parent), path.open("ab", buffering=0) as handle:
             before = start = handle.tell()
             if torn is not None and start == torn[0]:
                 start = handle.truncate(torn[1])
@@ -186,32 +157,12 @@ def append_item(path: Path, piece: bytes, torn: tuple[int, int] | None = None) -
                 raise
             return before, Span.of(offset, piece)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def replace_shards(files: Mapping[Path, list[bytes]]) -> None:
-    """Write files anew, all or none, and remove those where nothing is left.
-
-    Raises:
-        RecordingError: one cannot be written; all are as before.
-    """
-    written: dict[Path, Path] = {}
-    path = Path()
-    try:
-        for path, pieces in files.items():
-            if pieces:
-                temporary = path.with_name(f".{path.name}.new")
-                temporary.write_bytes(b"".join([HEADER, *pieces]))
-                written[path] = temporary
-        for path, temporary in written.items():
-            temporary.replace(path)
-        for path in files.keys() - written.keys():
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        for temporary in written.values():
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+def unwritable(path: Path, error: OSError) -> RecordingError:
+    """The error of a shard that cannot be written."""
+    return RecordingError(f"{path.parent.name}/{path.name}: the recording cannot be written ({error.strerror})")
 
 
 def _parse_ours(content: bytes) -> Shard | None:
@@ -236,7 +187,8 @@ def _parse_ours(content: bytes) -> Shard | None:
         spans.append(span)
         whole = end
     ours = content.endswith(b"\n") or whole < len(content)
-    return Shard(len(content), whole, blank=False, ours=ours, items=tuple(items), spans=tuple(spans))
+    numbers = range(1, len(items) + 1)
+    return Shard(len(content), whole, False, ours, tuple(items), numbers, tuple(spans))
 
 
 def _spans_of_others(content: bytes, items: list[Any]) -> tuple[Span, ...]:
@@ -277,22 +229,3 @@ def _interactions(path: Path, content: bytes) -> list[Any]:
     if not isinstance(found, list):
         raise RecordingError(f"{path}: is no cassette of vcrpy's format (version, interactions)")
     return found
-
-
-def _occurrence(item: Any) -> int | None:
-    found = item.get("occurrence")
-    if found is None or (type(found) is int and found >= 0):
-        return found
-    raise TypeError("occurrence is no number")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return value
-
-
-def _unwritable(path: Path, error: OSError) -> RecordingError:
-    return RecordingError(f"{path.parent.name}/{path.name}: the recording cannot be written ({error.strerror})")
