@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.servers.aoai import AoaiServer, Reply
 
 WriteDataset = Callable[..., Path]
 WriteConfig = Callable[..., Path]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def picks(body: dict, _count: int) -> str:
@@ -191,3 +193,19 @@ def test_no_notebook_widget_is_made() -> None:
 
     mmlu_pipe.run(limit=1)
     assert _registry._renderer is None
+
+
+@pytest.mark.usefixtures("here")
+def test_recordings_that_no_line_asks_for_are_told(
+    write_dataset: WriteDataset, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch, mmlu_pipe_command: Command
+) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+    dataset = write_dataset(12)
+    with AoaiServer(answer=picks) as server:
+        mmlu_pipe.run(dataset, other_config=write_config(server.endpoint), cassette="tape", record_mode="once")
+    whole = mmlu_pipe_command("run", "--dataset", dataset, "--cassette", "tape")
+    assert "recordings" not in whole.stdout
+    part = mmlu_pipe_command("run", "--dataset", write_dataset(9, "part.jsonl"), "--cassette", "tape")
+    assert "recordings    9 used, 3 not (the first: astronomy.yaml, item 10)" in part.stdout
+    limited = mmlu_pipe_command("run", "--dataset", dataset, "--cassette", "tape", "--limit", "2")
+    assert "recordings" not in limited.stdout

@@ -97,7 +97,7 @@ def test_run_takes_the_same_options_in_python_on_the_command_line_and_in_the_man
     assert set(inspect.signature(api.run).parameters) == fields
     command = root.get_command(click.Context(root), "run")
     assert command is not None
-    assert {parameter.name for parameter in command.params} == fields | {"as_json"}
+    assert {parameter.name for parameter in command.params} == fields | {"as_json", "prices"}
 
 
 def test_run_has_the_same_defaults_in_python_and_on_the_command_line() -> None:

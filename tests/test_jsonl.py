@@ -1,16 +1,14 @@
 import codecs
 import json
-import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlu_pipe.errors import DatasetError, RunFolderError
+from mmlu_pipe.errors import DatasetError
 from mmlu_pipe.jsonl import (
     MAX_DEPTH,
     MAX_LISTED,
-    JsonlWriter,
     dump_line,
     list_problems,
     parse_object,
@@ -130,59 +128,3 @@ def test_what_is_written_is_read_again(tmp_path_factory, value):
     assert b"\r" not in line
     assert parse_object(line) == value
     assert list(parse_object(line)) == list(value)  # keys keep their order
-
-
-@pytest.mark.parametrize("bom", [False, True])
-def test_a_writer_writes_each_line_at_once(tmp_path, bom):
-    path = tmp_path / "new" / "folder" / "out.jsonl"
-    with JsonlWriter(path, bom=bom) as writer:
-        assert path.read_bytes() == (codecs.BOM_UTF8 if bom else b"")
-        for number in range(3):
-            writer.write({"é": number, "long": "x" * 100_000 * number})
-            assert [line["é"] for _, line in read_objects(path)] == list(range(number + 1))
-    writer.close()
-    assert path.read_bytes().startswith((codecs.BOM_UTF8 if bom else b"") + '{"é": 0'.encode())
-
-
-def test_a_file_that_cannot_be_made_is_bad_input(tmp_path):
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    for path in (tmp_path, tmp_path / "file" / "out.jsonl"):
-        with pytest.raises(RunFolderError, match="cannot be written") as caught:
-            JsonlWriter(path)
-        assert caught.value.exit_code == 2
-        assert str(path) in str(caught.value)
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
-def test_a_full_disk_is_a_failed_run():
-    from pathlib import Path
-
-    with JsonlWriter(Path("/dev/full")) as writer:
-        with pytest.raises(RunFolderError, match="/dev/full: cannot be written") as caught:
-            writer.write({"a": 1})
-        assert caught.value.exit_code == 1
-    writer.close()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
-def test_a_full_disk_leaves_the_last_whole_line(tmp_path):
-    import resource
-    import signal
-
-    path = tmp_path / "out.jsonl"
-    writer = JsonlWriter(path)
-    writer.write({"a": "x" * 100})
-    before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
-    try:
-        with pytest.raises(RunFolderError, match="cannot be written"):
-            writer.write({"b": "y" * 100})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
-    assert path.read_bytes() == before
-    writer.write({"c": 1})
-    writer.close()
-    assert [line for _, line in read_objects(path)] == [{"a": "x" * 100}, {"c": 1}]

@@ -42,7 +42,13 @@ def run(
     limit: int | None = None,
     lines: str | None = None,
     workers: int = 8,
+    rpm: int | None = None,
+    tpm: int | None = None,
+    timeout: float = 300.0,
+    max_wait: float = 300.0,
     max_errors: int | str = "10",
+    on_content_filter: str = "unanswered",
+    retry_errors: bool = False,
     correct_key: str = "correct_answer",
     response_key: str | None = None,
     auth: str = "auto",
@@ -78,7 +84,13 @@ def run(
         limit=limit,
         lines=lines,
         workers=workers,
+        rpm=rpm,
+        tpm=tpm,
+        timeout=timeout,
+        max_wait=max_wait,
         max_errors=str(max_errors),
+        on_content_filter=on_content_filter,
+        retry_errors=retry_errors,
         correct_key=correct_key,
         response_key=response_key,
         auth=auth,
@@ -117,11 +129,11 @@ def start(config: RunConfig) -> Run:
     objections = [text for found in manager().hook.before_submit(plan=plan) for text in found or ()]
     if objections:
         raise SubmissionBlocked("not submitted:\n" + "\n".join(f"  {text}" for text in objections), objections)
-    folder = RunFolder.create(config.output_dir, f"{dataset.stem}-{program.stem}")
     inputs = {"dataset": dataset, "guidance_program": program}
     if cassette is not None and cassette.is_dir():
         inputs["cassette"] = cassette
-    return backend.submit(pipeline, folder, Manifest(folder.manifest, config, inputs))
+    with RunFolder.open(config.output_dir, f"{dataset.stem}-{program.stem}") as folder:
+        return backend.submit(pipeline, folder, Manifest(folder.manifest, config, inputs, endpoint))
 
 
 def score(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from mmlu_pipe.records import Endpoint, JsonObject
 __all__ = [
     "AOAI_KEYS",
     "AUTH_MODES",
+    "CONTENT_FILTER_MODES",
+    "FREE_OPTIONS",
     "OUTPUT_ENCODINGS",
     "RECORD_MODES",
     "AnswerSource",
@@ -29,7 +32,14 @@ AOAI_KEYS = ("aoai_endpoint", "aoai_deployment", "aoai_model", "aoai_api_version
 COMPUTE_KEYS = ("aoai_compute", "general_compute")
 RECORD_MODES = ("none", "once", "new_episodes", "all")
 AUTH_MODES = ("key", "entra", "auto")
+CONTENT_FILTER_MODES = ("unanswered", "count")
 OUTPUT_ENCODINGS = ("utf-8", "utf-8-sig")
+
+FREE_OPTIONS = frozenset(
+    "other_config workspace_config record_note output_dir workers rpm tpm timeout max_wait max_errors "
+    "on_content_filter retry_errors auth data_dir".split()
+)
+"""Options that change how a run goes, and never what it answers: they may differ when it is continued."""
 
 AnswerSource = Literal["live", "record", "replay", "bundled"]
 
@@ -48,11 +58,17 @@ class RunConfig:
         record_mode: vcrpy's `none`, `once`, `new_episodes` or `all`.
         record_note: free text for the provenance of a recording, such as where the weights came from.
         select_strategy: how `select` works on a chat endpoint; `auto` picks by capability.
-        output_dir: run folder; None makes a new one under `runs/`.
+        output_dir: run folder; that of an unfinished run continues it. None makes a new one under `runs/`.
         limit: evaluate only the first lines of the dataset.
         lines: evaluate only the lines of these numbers, such as `3,17,20-24`.
-        workers: lines in flight at once.
+        workers: lines in flight at once, at most.
+        rpm: requests a minute, at most; None leaves it to the endpoint's word.
+        tpm: tokens a minute, at most.
+        timeout: seconds without a byte of an answer after which a request is asked again.
+        max_wait: seconds that a run waits for an endpoint that asks to come back later; longer stops it.
         max_errors: failed lines that a run survives: a number, or a percentage such as `5%`.
+        on_content_filter: whether filtered lines `count` there, or are merely `unanswered`.
+        retry_errors: ask the failed lines of the run in `output_dir` again.
         correct_key: key of the correct answer.
         response_key: key of the response; None finds `zero_shot_choice` or else the one new key.
         auth: `key`, `entra`, or `auto` (the key if AZURE_OPENAI_API_KEY is set, else Entra ID).
@@ -77,7 +93,13 @@ class RunConfig:
     limit: int | None = None
     lines: str | None = None
     workers: int = 8
+    rpm: int | None = None
+    tpm: int | None = None
+    timeout: float = 300.0
+    max_wait: float = 300.0
     max_errors: str = "10"
+    on_content_filter: str = "unanswered"
+    retry_errors: bool = False
     correct_key: str = "correct_answer"
     response_key: str | None = None
     auth: str = "auto"
@@ -101,7 +123,7 @@ class RunConfig:
         Raises:
             ConfigError: naming the option and what to give instead.
         """
-        for name in ("workers", "limit", "seed"):
+        for name in ("workers", "rpm", "tpm", "limit", "seed"):
             if not isinstance(value := getattr(self, name), int | None) or isinstance(value, bool):
                 raise ConfigError(f"{name} must be a whole number, not {value!r}", key=name)
         if self.limit is not None and self.lines is not None:
@@ -111,9 +133,15 @@ class RunConfig:
         one_of("record-mode", self.record_mode, RECORD_MODES)
         one_of("auth", self.auth, AUTH_MODES)
         one_of("output-encoding", self.output_encoding, OUTPUT_ENCODINGS)
-        for name, number in (("workers", self.workers), ("limit", self.limit)):
-            if number is not None and number < 1:
+        one_of("on-content-filter", self.on_content_filter, CONTENT_FILTER_MODES)
+        for name in ("workers", "rpm", "tpm", "limit"):
+            if (number := getattr(self, name)) is not None and number < 1:
                 raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
+        for name, least in (("timeout", 0.001), ("max_wait", 0)):
+            if not isinstance(value := getattr(self, name), int | float) or not least <= value < math.inf:
+                raise ConfigError(f"--{name.replace('_', '-')} must be a number of seconds, not {value!r}", key=name)
+        if self.retry_errors and self.output_dir is None:
+            raise ConfigError("--retry-errors needs --output-dir, the folder of the run to mend", key="retry_errors")
         if self.record_mode != "none" and (self.other_config is None or self.cassette is None):
             raise ConfigError(
                 f"--record-mode {self.record_mode} needs both --other-config (whom to ask) and --cassette (where to "

@@ -8,7 +8,7 @@
     ├─ ErrorBudgetExceeded(failed, max_errors, first)
     ├─ RunCancelled(signal_number)
     ├─ EndpointError
-    │  ├─ RateLimited · EndpointUnavailable · ContentFiltered(categories) · Truncated · Refused
+    │  ├─ ComeBackLater(seconds) · RateLimited · EndpointUnavailable · ContentFiltered(categories) · Truncated · Refused
     │  ├─ SelectFailed(options, text) · AuthenticationFailed · EndpointRejected(status, code)
     │  └─ RequirementUnmet(field)
     ├─ RecordingError
@@ -29,6 +29,7 @@ __all__ = [
     "BackendError",
     "BackendNotInstalled",
     "CassetteMiss",
+    "ComeBackLater",
     "ConfigError",
     "ContentFiltered",
     "DatasetError",
@@ -141,8 +142,23 @@ class EndpointError(MmluPipeError):
     kind = "endpoint"
 
 
+class ComeBackLater(EndpointError):
+    """The endpoint asks for a longer wait than `--max-wait`; the run stops, and the same command continues it.
+
+    Attributes:
+        seconds: how long it asked to wait.
+    """
+
+    kind = "come_back_later"
+    stops_run = True
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class RateLimited(EndpointError):
-    """The endpoint kept answering 429 until the last attempt."""
+    """The endpoint kept answering 429 for longer than `--max-wait`."""
 
     kind = "rate_limited"
 

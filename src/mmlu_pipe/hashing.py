@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["canonical_json", "sha256_file", "sha256_folder", "sha256_json", "sha256_text"]
+__all__ = ["canonical_json", "salted", "sha256_file", "sha256_folder", "sha256_json", "sha256_text"]
 
 
 def canonical_json(value: Any) -> str:
@@ -23,6 +23,11 @@ def sha256_text(text: str) -> str:
 def sha256_json(value: Any) -> str:
     """Hex SHA-256 of the canonical JSON of `value`."""
     return sha256_text(canonical_json(value))
+
+
+def salted(text: str, salt: str) -> str:
+    """A short digest by which a name can be compared with another, without being told."""
+    return sha256_text(f"{salt}:{text}")[:16]
 
 
 def sha256_file(path: Path) -> str:

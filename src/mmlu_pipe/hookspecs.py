@@ -55,13 +55,18 @@ def before_submit(plan: dict[str, Any]) -> list[str] | None:
 
 
 @hookspec
-def run_started(dataset: str, total: int) -> None:
-    """Watch a run begin: `total` lines will be evaluated."""
+def run_started(dataset: str, total: int, done: int) -> None:
+    """Watch a run begin: of its `total` lines, `done` were finished before."""
 
 
 @hookspec
 def line_finished(answer: LineAnswer) -> None:
-    """Watch a line end, in dataset order."""
+    """Watch a line end: in any order, in any thread, and one at a time."""
+
+
+@hookspec
+def concurrency_changed(limit: int) -> None:
+    """Watch how many requests may be under way at once, as the endpoint's limits are met."""
 
 
 @hookspec

@@ -6,18 +6,15 @@ import codecs
 import json
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
-from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
+from mmlu_pipe.errors import ConfigError, DatasetError
 from mmlu_pipe.records import JsonObject
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_LISTED",
-    "JsonlWriter",
     "Problems",
     "dump_line",
     "list_problems",
@@ -158,60 +155,6 @@ def dump_line(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:
         return json.dumps(value).encode() + b"\n"
-
-
-class JsonlWriter:
-    """Writes objects as lines, each at once, so that a killed process keeps all whole ones.
-
-    Raises:
-        RunFolderError: the file cannot be made.
-    """
-
-    def __init__(self, path: Path, *, bom: bool = False) -> None:
-        self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = path.open("wb", buffering=0)
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path) from error
-        if bom:
-            self._append(codecs.BOM_UTF8)
-
-    def write(self, value: Any) -> None:
-        """Append one line.
-
-        Raises:
-            RunFolderError: it cannot be written; the file ends with the last whole line.
-        """
-        self._append(dump_line(value))
-
-    def close(self) -> None:
-        """Close the file; more than once is fine."""
-        self._handle.close()
-
-    def _append(self, line: bytes) -> None:
-        try:
-            start = self._handle.tell()
-            rest = memoryview(line)
-            try:
-                while rest:
-                    rest = rest[self._handle.write(rest) :]
-            except OSError:
-                with suppress(OSError):
-                    self._handle.truncate(self._handle.seek(start))
-                raise
-        except OSError as error:
-            failed = RunFolderError(f"{self._path}: cannot be written ({error.strerror})", path=self._path)
-            failed.exit_code = 1  # not the user's input: the disk is full, or gone
-            raise failed from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -6,47 +6,89 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mmlu_pipe import __version__
-from mmlu_pipe.config import RunConfig
+from mmlu_pipe.config import FREE_OPTIONS, RunConfig
 from mmlu_pipe.errors import RunFolderError
-from mmlu_pipe.hashing import sha256_file, sha256_folder
-from mmlu_pipe.records import JsonObject
+from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
+from mmlu_pipe.records import Endpoint, JsonObject
+from mmlu_pipe.runfolder import refuse_another_run
 
 __all__ = ["Manifest"]
 
+_FORMAT = 2
 _PACKAGES = ("guidance", "openai", "vcrpy", "azure-identity")
 
 
 class Manifest:
-    """The manifest of one run, written at its start and again at its end.
+    """The manifest of one run, written when it begins or goes on, and again when it ends.
 
     Args:
-        path: where it is kept.
+        path: where it is kept; one that is there is of the run that goes on.
         config: the options.
         inputs: name → input file or folder of recordings.
+        endpoint: the deployment; only its model and version are told, the rest as a salted digest.
+
+    Raises:
+        RunFolderError: the one that is there is of another run, saying what differs, or cannot be read.
     """
 
-    def __init__(self, path: Path, config: RunConfig, inputs: Mapping[str, Path]) -> None:
+    def __init__(self, path: Path, config: RunConfig, inputs: Mapping[str, Path], endpoint: Endpoint | None) -> None:
         self._path = path
+        self._previous = _read(path)
+        salt = str(self._previous.get("salt") or secrets.token_hex(8))
         self._value: JsonObject = {
-            "format": 1,
+            "format": _FORMAT,
             "status": "running",
-            "started": _now(),
+            "started": self._previous.get("started") or _now(),
             "finished": None,
             "options": _options(config),
             "inputs": {name: _described(source) for name, source in inputs.items()},
+            "salt": salt,
+            "endpoint": endpoint and _deployment(endpoint, salt),
             "outputs": {},
             "versions": {"python": platform.python_version(), "mmlu-pipe": __version__}
             | {name: importlib.metadata.version(name) for name in _PACKAGES},
             "run": {},
             "error": None,
         }
-        self.write()
+        if self._previous:
+            refuse_another_run(path.parent, _deciding(self._previous), _deciding(self._value))
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the run has ended, and nothing of it is to be done again."""
+        again = self._value["options"]["retry_errors"] and self._previous.get("run", {}).get("failed")
+        return self._previous.get("status") == "completed" and not again
+
+    def refuse_changed(self, outputs: list[Path]) -> None:
+        """Refuse a run that has ended and whose files are not as it left them.
+
+        Raises:
+            RunFolderError: naming the file.
+        """
+        for path in outputs:
+            if not path.is_file() or sha256_file(path) != self._previous["outputs"].get(path.name):
+                raise RunFolderError(
+                    f"{path}: is not as the run left it; restore it, or give --output-dir a new folder", path=path
+                )
+
+    def begin(self) -> None:
+        """Write it for the first time.
+
+        Raises:
+            RunFolderError: the folder cannot be written to.
+        """
+        try:
+            self.write()
+        except RunFolderError as error:
+            error.exit_code = 2  # nothing has begun yet: another folder is to be named
+            raise
 
     def finish(self, status: str, outputs: list[Path], facts: JsonObject, error: BaseException | None) -> None:
         """Add what came of it, and write."""
@@ -73,8 +115,43 @@ class Manifest:
             temporary.replace(self._path)
         except OSError as error:
             failed = RunFolderError(f"{self._path}: cannot be written ({error.strerror})", path=self._path)
-            failed.exit_code = 1  # the folder was fine a moment ago: the disk is full, or gone
+            failed.exit_code = 1  # the folder was fine when the run began: the disk is full, or gone
             raise failed from error
+
+
+def _read(path: Path) -> JsonObject:
+    """The manifest of a run that goes on; empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        value: JsonObject = json.loads(path.read_text(encoding="utf-8"))
+        if value["format"] != _FORMAT:
+            raise ValueError("of another version of mmlu-pipe")
+        _deciding(value)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{path}: cannot be read as the manifest of a run ({error}); give --output-dir a new folder", path=path
+        ) from error
+    return value
+
+
+def _deciding(value: JsonObject) -> JsonObject:
+    """What decides the answers and the score, as far as a manifest tells."""
+    options = {name: option for name, option in value["options"].items() if name not in FREE_OPTIONS}
+    inputs = {name: source["sha256"] for name, source in value["inputs"].items()}
+    if options.pop("record_mode") != "none":
+        inputs.pop("cassette", None)  # it grows as the run goes
+        options["cassette"] = "recorded"  # by whichever mode: `once` goes on as `new_episodes`
+    return options | inputs | (value["endpoint"] or {})
+
+
+def _deployment(endpoint: Endpoint, salt: str) -> JsonObject:
+    return {
+        "aoai_endpoint": salted(endpoint.endpoint, salt),
+        "aoai_deployment": salted(endpoint.deployment, salt),
+        "aoai_model": endpoint.model,
+        "aoai_api_version": endpoint.api_version,
+    }
 
 
 def _options(config: RunConfig) -> JsonObject:

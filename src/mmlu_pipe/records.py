@@ -80,7 +80,7 @@ class Call:
 
     def to_json(self) -> JsonObject:
         """The record as a line of `calls.jsonl`."""
-        return asdict(self)
+        return dict(vars(self))  # asdict would copy every message
 
 
 @dataclass(frozen=True)

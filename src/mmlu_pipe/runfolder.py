@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.records import JsonObject, Score
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "refuse_another_run"]
+
+_DIGEST = re.compile(r"[0-9a-f]{16,64}")
 
 
 @dataclass(frozen=True)
@@ -21,30 +28,41 @@ class RunFolder:
     Attributes:
         path: the folder.
         created: whether this process made it.
+        fresh: whether it held no run.
     """
 
     path: Path
     created: bool = False
+    fresh: bool = False
 
     @classmethod
-    def create(cls, output_dir: Path | None, name: str) -> RunFolder:
-        """The folder for a new run: `output_dir`, or a new one under `runs/` named after the run and the time.
+    @contextmanager
+    def open(cls, output_dir: Path | None, name: str) -> Iterator[RunFolder]:
+        """The folder of a run, which no other process uses meanwhile.
+
+        Args:
+            output_dir: a new or empty folder, or that of a run to go on with; None makes a new one under `runs/`.
+            name: what a new one is named after, beside the time.
 
         Raises:
-            RunFolderError: it holds files already, or cannot be made.
+            RunFolderError: it holds other files, is in use, or cannot be made.
         """
         path = output_dir or _fresh(Path("runs"), name)
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path}: is a file; give --output-dir a new or empty folder", path=path)
-        if path.is_dir() and (found := sorted(entry.name for entry in path.iterdir())):
-            what = "holds a run already" if "manifest.json" in found else f"holds other files ({', '.join(found[:3])})"
-            raise RunFolderError(f"{path}: {what}; give --output-dir a new or empty folder", path=path)
         created = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be made ({error.strerror})", path=path) from error
-        return cls(path, created)
+        with _alone(path):
+            found = sorted(entry.name for entry in path.iterdir())
+            if found and "manifest.json" not in found:
+                told = ", ".join(found[:3])
+                raise RunFolderError(
+                    f"{path}: holds other files ({told}); give --output-dir a new or empty folder", path=path
+                )
+            yield cls(path, created, fresh=not found)
 
     @property
     def manifest(self) -> Path:
@@ -71,6 +89,11 @@ class RunFolder:
         """The result of component 2."""
         return self.path / "score.json"
 
+    @property
+    def ledger(self) -> Path:
+        """Finished lines, while there is something left to do."""
+        return self.path / "ledger.jsonl"
+
     def read_score(self) -> Score | None:
         """The score, None where the run has none."""
         if not self.score.is_file():
@@ -80,7 +103,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Take back a folder in which no line was ever written."""
-        if self.output.exists():
+        if not self.fresh or self.output.exists():
             return
         if self.created:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -89,7 +112,58 @@ class RunFolder:
                 entry.unlink(missing_ok=True)
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the folder's lock; a file system or a platform that has none is used without it.
+
+    Raises:
+        RunFolderError: another run holds it.
+    """
+    handle = None
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise RunFolderError(
+                f"{path}: another run is using this folder; wait for it, or give --output-dir another one", path=path
+            ) from error
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
 def _fresh(parent: Path, name: str) -> Path:
     stamp = f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     candidates = (parent / (stamp if number == 1 else f"{stamp}-{number}") for number in range(1, 1000))
     return next(path for path in candidates if not path.exists())
+
+
+def refuse_another_run(folder: Path, old: JsonObject, new: JsonObject) -> None:
+    """Refuse to go on with a run whose answers were decided by other things.
+
+    Args:
+        folder: the run folder.
+        old: name → value of what decided them; digests stand for what must not be told.
+        new: the same of the run that is asked for.
+
+    Raises:
+        RunFolderError: naming everything that differs.
+    """
+    told = [_difference(name, old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)]
+    if told:
+        raise RunFolderError(
+            f"{folder}: holds another run, which differs in {'; '.join(told)}\n"
+            "  repeat the command as it was to go on with it, or give --output-dir a new folder",
+            path=folder,
+        )
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    digests = all(value is None or (isinstance(value, str) and _DIGEST.fullmatch(value)) for value in (old, new))
+    return name if digests else f"{name} (it was {old!r}, now {new!r})"

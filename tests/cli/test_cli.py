@@ -152,11 +152,11 @@ def test_an_output_folder_with_anything_in_it_is_refused_and_left_alone(
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
 
-def test_a_run_folder_is_not_used_twice(mmlu_pipe_command: Command) -> None:
+def test_the_run_folder_of_another_run_is_not_used(mmlu_pipe_command: Command) -> None:
     assert mmlu_pipe_command("run", "--limit", "2", "--output-dir", "out").returncode == 0
-    done = mmlu_pipe_command("run", "--limit", "2", "--output-dir", "out")
+    done = mmlu_pipe_command("run", "--limit", "3", "--output-dir", "out")
     assert done.returncode == 2
-    assert "holds a run already" in done.stderr
+    assert "holds another run, which differs in limit (it was 2, now 3)" in done.stderr
 
 
 @pytest.mark.parametrize(

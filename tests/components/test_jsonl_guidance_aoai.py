@@ -2,6 +2,8 @@ import codecs
 import importlib.resources
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -488,7 +490,7 @@ def test_a_limit_takes_the_first_lines_only(desk, limit):
 def test_a_percentage_is_of_the_lines_that_run(desk):
     lines = [question(number) for number in range(100)]
     with AoaiServer(answer=lambda _body, _count: filtered_prompt()) as server:
-        found = desk.run(lines, server, limit=10, max_errors="50%", guidance_workers=1)
+        found = desk.run(lines, server, limit=10, max_errors="50%", guidance_workers=1, on_content_filter="count")
     assert isinstance(found.ended, ErrorBudgetExceeded)
     assert found.ended.failed == 6
     assert len(found.errors) == 10
@@ -521,10 +523,16 @@ def test_a_full_disk_ends_with_1_and_one_message(desk):
     lines = [question(number) for number in range(200)]
     with AoaiServer() as server:
         there = desk.command(lines, server, output_dataset=Path("/dev/full"), guidance_workers=1)
-        assert len(server.requests) < 200
     assert there.ended.returncode == 1
     assert "error: /dev/full: cannot be written (No space left on device)" in there.ended.stderr
     assert "Traceback" not in there.ended.stderr
+    (ledger,) = re.findall(r"every finished line is in (\S+);", there.ended.stderr)
+    with AoaiServer() as other:
+        where = {"azure_openai_endpoint": server.endpoint}
+        again = desk.run(lines, other, ledger=Path(ledger), **where)
+        assert other.requests == []
+    assert (again.ended, len(again.output)) == (None, 200)
+    shutil.rmtree(Path(ledger).parent)
 
 
 def test_the_command_says_who_answers_on_stderr_alone(desk):

@@ -154,6 +154,7 @@ class AoaiServer:
         self.errors: list[BaseException] = []
         self.connections = self.answered = self.in_flight = self.in_flight_peak = 0
         self.lock, self.stopping = threading.Lock(), threading.Event()
+        self.changed = threading.Condition(self.lock)  # told of every request
         self._http = _Http(self)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -252,6 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
             owner.requests.append(Recorded(self.path, headers, body))
             owner.in_flight += 1
             owner.in_flight_peak = max(owner.in_flight_peak, owner.in_flight)
+            owner.changed.notify_all()
         try:
             with suppress(_Answered):
                 self._serve(body, headers)

@@ -40,7 +40,9 @@ class LocalRun:
     @property
     def outputs(self) -> Mapping[str, Path]:
         """File name → path of what was written."""
-        return {path.name: path for path in sorted(self.run_dir.iterdir()) if path.is_file()}
+        known = {path.name: path for path in sorted(self.run_dir.iterdir()) if path.is_file()}
+        known.pop(self.folder.ledger.name, None)
+        return known
 
     def wait(self) -> Self:
         """Return a completed run.
@@ -63,7 +65,22 @@ class LocalBackend:
     """Runs each step in this process, its outputs placed in the run folder."""
 
     def submit(self, pipeline: Pipeline, folder: RunFolder, manifest: Manifest) -> LocalRun:
-        """Run the pipeline to its end."""
+        """Run the pipeline to its end, from where an earlier process left it.
+
+        Raises:
+            RunFolderError: the folder's run cannot go on.
+        """
+        files = [folder.output, folder.errors, folder.calls, folder.score]
+        if manifest.nothing_left:
+            manifest.refuse_changed(files)
+            return LocalRun(folder, "completed", None, folder.read_score())
+        if not folder.ledger.is_file() and any(path.is_file() for path in files):
+            raise RunFolderError(
+                f"{folder.ledger}: is gone, so it cannot be told which lines are finished; give --output-dir a new "
+                "folder",
+                path=folder.ledger,
+            )
+        manifest.begin()
         status: Status = "completed"
         error: MmluPipeError | None = None
         try:
@@ -86,6 +103,8 @@ class LocalBackend:
         score = folder.read_score() if error is None else None
         if score is not None:
             notify("score_finished", score=score)
+            if not score.failed:
+                folder.ledger.unlink(missing_ok=True)
         if error is not None and error.exit_code == 2:
             folder.discard()
         return LocalRun(folder, status, error, score)
@@ -107,7 +126,7 @@ def _bound(step: Step, pipeline: Pipeline, folder: RunFolder) -> dict[str, Any]:
         for name, value in step.inputs.items()
     }
     for port in step.component.ports:
-        if port.direction == "output":
+        if port.direction == "output" and port.type == "uri_file":
             values[port.name] = _place(pipeline, OutputOf(step.name, port.name), folder)
     return values
 

@@ -45,10 +45,17 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """Annotation of an output file; `file_name` is used where the given path is a folder."""
+    """Annotation of an output.
+
+    Attributes:
+        description: what it is.
+        file_name: used where the given path of a file is a folder.
+        folder: a folder of files.
+    """
 
     description: str
-    file_name: str
+    file_name: str | None = None
+    folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,8 @@ def _port(parameter: inspect.Parameter, hint: Any) -> Port:
         (base,) = (member for member in typing.get_args(base) if member is not types.NoneType)
     default = None if parameter.default is inspect.Parameter.empty else parameter.default
     if isinstance(marker, Output):
-        return Port(parameter.name, "uri_file", "output", marker.description, optional, None, marker.file_name)
+        place: PortType = "uri_folder" if marker.folder else "uri_file"
+        return Port(parameter.name, place, "output", marker.description, optional, None, marker.file_name)
     if not isinstance(marker, Input):
         raise TypeError(f"port {parameter.name!r} needs Annotated[type, Input(…) or Output(…)]")
     if base is not Path and base not in _SCALARS:

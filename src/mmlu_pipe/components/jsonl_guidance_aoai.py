@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
+import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mmlu_pipe.components.component import Input, Output, component
 from mmlu_pipe.config import AUTH_MODES, OUTPUT_ENCODINGS, RECORD_MODES, one_of
-from mmlu_pipe.errors import ConfigError, DatasetError, RecordingError, RunCancelled, RunFolderError
-from mmlu_pipe.hashing import sha256_file
-from mmlu_pipe.jsonl import JsonlWriter, list_problems, parse_line_numbers, parse_object, raw_lines, read_objects
+from mmlu_pipe.engine.lines import Lines
+from mmlu_pipe.errors import ConfigError, RecordingError, RunCancelled, RunFolderError
+from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
+from mmlu_pipe.jsonl import parse_line_numbers
 from mmlu_pipe.plugins import hookimpl, notify
 from mmlu_pipe.programs import load_program
-from mmlu_pipe.records import ERROR_KEY, Endpoint, JsonObject, LineAnswer
+from mmlu_pipe.records import Endpoint, JsonObject
 
 if TYPE_CHECKING:
     from mmlu_pipe.endpoint.connect import Connection
@@ -36,7 +36,13 @@ def jsonl_guidance_aoai(
     azure_openai_model: Annotated[str | None, Input("model name of the deployment")] = None,
     azure_openai_api_version: Annotated[str | None, Input("API version: a date, or v1")] = None,
     guidance_workers: Annotated[int, Input("lines in flight at once")] = 8,
+    requests_per_minute: Annotated[int | None, Input("requests a minute, at most")] = None,
+    tokens_per_minute: Annotated[int | None, Input("tokens a minute, at most")] = None,
+    timeout: Annotated[float, Input("seconds without a byte after which a request is asked again")] = 300.0,
+    max_wait: Annotated[float, Input("seconds of waiting that the endpoint may ask for; longer stops the run")] = 300.0,
     max_errors: Annotated[str, Input("failed lines that the run survives: a number or a percentage")] = "10",
+    on_content_filter: Annotated[str, Input("whether filtered lines count there: unanswered or count")] = "unanswered",
+    retry_errors: Annotated[bool, Input("ask the failed lines of the ledger again")] = False,
     auth: Annotated[str, Input("key, entra or auto")] = "auto",
     select_strategy: Annotated[str, Input("how select works: auto, json_schema, logprob, text")] = "auto",
     require: Annotated[str | None, Input("fields that must be sent, separated by commas")] = None,
@@ -49,10 +55,13 @@ def jsonl_guidance_aoai(
     cassette: Annotated[Path | None, Input("recordings to play from or record into", folder=True)] = None,
     record_mode: Annotated[str, Input("none, once, new_episodes or all")] = "none",
     record_note: Annotated[str | None, Input("free text for the provenance of a recording")] = None,
+    checkpoint_every: Annotated[int, Input("finished lines between one checkpoint and the next")] = 500,
     output_dataset: Annotated[Path, Output("answered lines with the program's keys", file_name="output.jsonl")],
     error_dataset: Annotated[Path, Output("failed lines with the key _error", file_name="errors.jsonl")],
     calls_dataset: Annotated[Path, Output("a record for each model call", file_name="calls.jsonl")],
     run_facts: Annotated[Path | None, Output("what was settled and counted, as JSON", file_name="facts.json")] = None,
+    checkpoints: Annotated[Path | None, Output("copies of the ledger, for a node that is lost", folder=True)] = None,
+    ledger: Annotated[Path | None, Output("finished lines, on local disk only", file_name="ledger.jsonl")] = None,
 ) -> None:
     """Run a guidance program on every line of a JSONL dataset.
 
@@ -64,7 +73,11 @@ def jsonl_guidance_aoai(
         ErrorBudgetExceeded, RunCancelled, EndpointError: the run stopped; all lines are written.
     """
     endpoint = _endpoint(azure_openai_endpoint, azure_openai_deployment, azure_openai_model, azure_openai_api_version)
-    for name, number in (("guidance_workers", guidance_workers), ("limit", limit)):
+    for name, number in (
+        ("guidance_workers", guidance_workers),
+        ("limit", limit),
+        ("checkpoint_every", checkpoint_every),
+    ):
         if number is not None and number < 1:
             raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
     one_of("auth", auth, AUTH_MODES)
@@ -79,18 +92,23 @@ def jsonl_guidance_aoai(
         raise RecordingError(f"{cassette}: holds no recordings; check the folder's name, or record some")
     if limit is not None and lines is not None:
         raise ConfigError("--limit and --lines exclude each other; give one of them", key="lines")
-    wanted = None if lines is None else parse_line_numbers(lines)
-    total = min(_check_lines(input_dataset, wanted), limit or sys.maxsize)
+    data = Lines(input_dataset, None if lines is None else parse_line_numbers(lines), limit)
     program = load_program(guidance_program)
 
     from mmlu_pipe.endpoint.connect import ModelOptions, connect
+    from mmlu_pipe.engine.book import Book
     from mmlu_pipe.engine.budget import ErrorBudget
-    from mmlu_pipe.engine.evaluate import Tally, evaluate
+    from mmlu_pipe.engine.evaluate import evaluate
+    from mmlu_pipe.engine.publish import Outputs
 
-    budget = ErrorBudget.parse(max_errors, total)
+    budget = ErrorBudget.parse(max_errors, len(data), filtered_count=on_content_filter == "count")
     options = ModelOptions(
         auth=auth,
         workers=guidance_workers,
+        rpm=requests_per_minute,
+        tpm=tokens_per_minute,
+        timeout=timeout,
+        max_wait=max_wait,
         cassette=cassette,
         record_mode=record_mode,
         select_strategy=select_strategy,
@@ -100,38 +118,80 @@ def jsonl_guidance_aoai(
         stream=stream,
     )
     facts: JsonObject = {
-        "dataset": {"file": input_dataset.name, "sha256": sha256_file(input_dataset), "lines": total},
+        "dataset": {"file": input_dataset.name, "sha256": sha256_file(input_dataset), "lines": len(data)},
         "program": {"file": guidance_program.name, "sha256": program.sha256},
     }
-    status = "failed"
-    tally = Tally()
-    with connect(endpoint, options) as connection, contextlib.ExitStack() as files:
-        bom = output_encoding == "utf-8-sig"
-        write = _writer(files, output_dataset, error_dataset, calls_dataset, bom=bom)
+    outputs = Outputs(output_dataset, error_dataset, calls_dataset, bom=output_encoding == "utf-8-sig")
+    decides: JsonObject = {
+        "dataset": facts["dataset"]["sha256"],
+        "guidance_program": program.sha256,
+        "select_strategy": select_strategy,
+        "require": require,
+        "seed": seed,
+        "reasoning_effort": reasoning_effort,
+        "stream": stream,
+        "limit": limit,
+        "lines": lines,
+        "cassette": "recorded" if record_mode != "none" else cassette and sha256_folder(cassette, "*.yaml"),
+    }
+    with (
+        connect(endpoint, options) as connection,
+        Book(
+            data,
+            lambda salt: decides | _deployment(connection.endpoint, salt),
+            ledger=ledger,
+            checkpoints=checkpoints,
+            checkpoint_every=checkpoint_every,
+            retry_errors=retry_errors,
+        ) as book,
+    ):
+        outputs.check()
         client = connection.client
-        notify("run_started", dataset=input_dataset.name, total=total)
+        status = "failed"
+        before = book.tally.answered + book.tally.failed
+
+        def stop_waiting() -> None:
+            if client is not None:
+                client.stop()
+            book.save()
+
+        def concurrency() -> int | None:
+            return client.limiter.concurrency if client is not None and client.limiter is not None else None
+
+        notify("run_started", dataset=input_dataset.name, total=len(data), done=before)
         try:
-            evaluate(
-                itertools.islice(_lines(input_dataset, wanted), limit),
-                program,
-                connection.model,
-                workers=guidance_workers,
-                budget=budget,
-                write=write,
-                tally=tally,
-                stop_waiting=client.stop if client else lambda: None,
-            )
+            with book.closing(outputs):
+                evaluate(
+                    book.left(),
+                    program,
+                    connection.model,
+                    workers=guidance_workers,
+                    budget=budget,
+                    keep=book.keep,
+                    tally=book.tally,
+                    stop_waiting=stop_waiting,
+                    concurrency=concurrency,
+                )
             status = "completed"
-        except RunCancelled:
+        except (RunCancelled, KeyboardInterrupt):
             status = "cancelled"
             raise
         finally:
-            facts |= tally.to_json() | connection.facts
-            if connection.cassette is not None:
-                facts["recordings"] = {"used": connection.cassette.used, "in_cassette": len(connection.cassette)}
             notify("run_finished", status=status)
+            facts |= book.tally.to_json() | connection.facts
+            if connection.cassette is not None:
+                facts["recordings"] = _recordings(connection.cassette, goes_on=before > 0)
             if connection.records and connection.cassette is not None:
-                _write_provenance(connection.cassette, connection, facts, record_note)
+                asked = dataclasses.asdict(options) | {
+                    "dataset": input_dataset,
+                    "guidance_program": guidance_program,
+                    "max_errors": max_errors,
+                    "on_content_filter": on_content_filter,
+                    "limit": limit,
+                    "lines": lines,
+                    "output_encoding": output_encoding,
+                }
+                _write_provenance(connection.cassette, connection, facts, record_note, asked)
             if run_facts is not None:
                 _write_json(run_facts, facts)
 
@@ -142,39 +202,23 @@ def register_components(register: Callable[[str, Any], None]) -> None:
     register(jsonl_guidance_aoai.name, jsonl_guidance_aoai)
 
 
-def _check_lines(dataset: Path, wanted: frozenset[int] | None) -> int:
-    """How many lines will be evaluated, once every line is known to be a JSON object.
-
-    Raises:
-        DatasetError: listing all bad lines, or naming a wanted line that is not there.
-    """
-    count = 0
-    absent = set(wanted or ())
-
-    def problems() -> Iterator[tuple[int, str]]:
-        nonlocal count
-        for number, raw in raw_lines(dataset):
-            count += wanted is None or number in wanted
-            absent.discard(number)
-            try:
-                parse_object(raw)
-            except ValueError as error:
-                yield number, str(error)
-
-    list_problems(dataset, problems())
-    if absent:
-        raise DatasetError(f"{dataset}: has no line {min(absent)}; see --lines", path=dataset)
-    if count == 0:
-        raise DatasetError(f"{dataset}: is empty; a dataset has at least one line", path=dataset)
-    return count
+def _deployment(endpoint: Endpoint, salt: str) -> JsonObject:
+    """What a ledger keeps of a deployment: enough to tell it from another one."""
+    return {
+        "endpoint": salted(endpoint.endpoint, salt),
+        "deployment": salted(endpoint.deployment, salt),
+        "model": endpoint.model,
+        "api_version": endpoint.api_version,
+    }
 
 
-def _lines(dataset: Path, wanted: frozenset[int] | None) -> Iterator[tuple[int, JsonObject]]:
-    """The lines to evaluate; an errors file read again as a dataset loses its reserved key."""
-    for number, line in read_objects(dataset):
-        if wanted is None or number in wanted:
-            line.pop(ERROR_KEY, None)
-            yield number, line
+def _recordings(cassette: Cassette, *, goes_on: bool) -> JsonObject:
+    """What this process has used of a cassette; what is unused is not known where others did a part."""
+    if goes_on:
+        return {"used": cassette.used, "in_cassette": len(cassette)}
+    unused = cassette.unused()
+    first = [f"{name}, item {number}" for name, number in unused.first]
+    return {"used": cassette.used, "in_cassette": len(cassette), "unused": unused.count, "first_unused": first}
 
 
 def _endpoint(*values: str | None) -> Endpoint | None:
@@ -187,40 +231,14 @@ def _endpoint(*values: str | None) -> Endpoint | None:
     return Endpoint(*given)
 
 
-def _writer(
-    files: contextlib.ExitStack, output: Path, errors: Path, calls: Path, *, bom: bool
-) -> Callable[[LineAnswer], None]:
-    to_output = files.enter_context(JsonlWriter(output, bom=bom))
-    to_errors = files.enter_context(JsonlWriter(errors, bom=bom))
-    to_calls = files.enter_context(JsonlWriter(calls))
+def _write_provenance(
+    cassette: Cassette, connection: Connection, facts: JsonObject, note: str | None, ports: JsonObject
+) -> None:
+    """Say whose answers the cassette holds, and which command made it; `ports` are named as the command's options."""
+    from mmlu_pipe.recording.provenance import keep_provenance, run_command
 
-    def write(answer: LineAnswer) -> None:
-        for call in answer.calls:
-            to_calls.write(call.to_json())
-        if answer.error is None:
-            to_output.write(answer.line | (answer.outputs or {}))
-        else:
-            to_errors.write(answer.line | {ERROR_KEY: answer.error.to_json()})
-
-    return write
-
-
-def _write_provenance(cassette: Cassette, connection: Connection, facts: JsonObject, note: str | None) -> None:
-    """Say whose answers the cassette holds, unless nothing came to those that say it already."""
-    from mmlu_pipe.recording.provenance import provenance_of, read_provenance, write_provenance
-
-    old = read_provenance(cassette.folder)
-    if not len(cassette) or (old and not cassette.recorded):
-        return
-    kept = {name: facts[name] for name in ("dataset", "program", "served_models", "fingerprints") if name in facts}
-    value = provenance_of(
-        endpoint=connection.endpoint,
-        endpoint_kind=facts["endpoint_kind"],
-        capabilities=facts.get("capabilities", {}),
-        facts=kept | {"recordings": len(cassette)},
-        note=note or (old or {}).get("note"),
-    )
-    write_provenance(cassette.folder, value)
+    command = run_command(ports | {"other_config": "FILE"})
+    keep_provenance(cassette, endpoint=connection.endpoint, facts=facts, command=command, note=note)
 
 
 def _write_json(path: Path, value: JsonObject) -> None:

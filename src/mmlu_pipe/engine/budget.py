@@ -20,13 +20,15 @@ class ErrorBudget:
     Attributes:
         text: as the user gave it.
         allowed: failed lines that are still fine.
+        filtered_count: whether lines that the content filter blocked are counted.
     """
 
     text: str
     allowed: int
+    filtered_count: bool = False
 
     @classmethod
-    def parse(cls, text: str, total: int) -> ErrorBudget:
+    def parse(cls, text: str, total: int, *, filtered_count: bool = False) -> ErrorBudget:
         """Read `10` or `5%` for a run of `total` lines.
 
         Raises:
@@ -38,7 +40,7 @@ class ErrorBudget:
             raise ConfigError(
                 f"--max-errors {text!r}: give a whole number such as 10, or a percentage such as 5%", key="max_errors"
             )
-        return cls(text.strip(), int(total * number / 100 if found["percent"] else number))
+        return cls(text.strip(), int(total * number / 100 if found["percent"] else number), filtered_count)
 
     def exceeded(self, failed: int) -> bool:
         """Whether that many failed lines end the run."""

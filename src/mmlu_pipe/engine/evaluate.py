@@ -1,13 +1,16 @@
-"""Every line through the program: each ends in exactly one of output and errors, in dataset order."""
+"""Every line through the program: what becomes of it is kept by the thread that worked on it, at once."""
 
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmlu_pipe.endpoint.interpreter import model_for_line
@@ -15,8 +18,11 @@ from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.engine.budget import ErrorBudget
 from mmlu_pipe.engine.contract import checked_outputs, refuse_hidden_failures
 from mmlu_pipe.engine.interrupts import Interrupts
-from mmlu_pipe.engine.workers import OrderedPool
+from mmlu_pipe.engine.tally import NOT_RUN, Tally
+from mmlu_pipe.engine.workers import WorkerPool
 from mmlu_pipe.errors import (
+    CassetteMiss,
+    ComeBackLater,
     ContentFiltered,
     ErrorBudgetExceeded,
     MmluPipeError,
@@ -25,70 +31,28 @@ from mmlu_pipe.errors import (
 )
 from mmlu_pipe.plugins import notify
 from mmlu_pipe.programs import ENTRY_POINT, Program, line_in
+from mmlu_pipe.recording.nearest import difference_kind
 from mmlu_pipe.records import Call, JsonObject, LineAnswer, LineError
 
 if TYPE_CHECKING:
     from guidance.models import Model
 
-__all__ = ["NOT_RUN", "Tally", "evaluate"]
+__all__ = ["Keep", "Line", "evaluate", "not_run"]
 
-NOT_RUN = "not_run"
-"""Kind of the lines that a stopped run did not come to."""
+Line = tuple[int, JsonObject]
 
+Keep = Callable[[LineAnswer, bool], None]
+"""Takes a line's fate, and whether it is final: a line that a stop cut short is asked again when the run goes on."""
 
+_TOLD = 3
 _log = logging.getLogger("mmlu_pipe.engine")
-
-
-@dataclass
-class Tally:
-    """Counts of a run, kept while it writes."""
-
-    answered: int = 0
-    failed: int = 0
-    failed_by_kind: Counter[str] = field(default_factory=Counter)
-    calls: int = 0
-    attempts: int = 0
-    strategies: Counter[str] = field(default_factory=Counter)
-    served_models: Counter[str] = field(default_factory=Counter)
-    fingerprints: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
-
-    def add(self, answer: LineAnswer) -> None:
-        """Count one line and its calls."""
-        if answer.error is None:
-            self.answered += 1
-        else:
-            self.failed += 1
-            self.failed_by_kind[answer.error.kind] += 1
-        for call in answer.calls:
-            self.calls += 1
-            self.attempts += call.attempts
-            for counter, value in (
-                (self.strategies, call.strategy),
-                (self.served_models, call.served_model),
-                (self.fingerprints, call.system_fingerprint),
-            ):
-                if isinstance(value, str):  # whatever an endpoint says
-                    counter[value] += 1
-            for name in ("prompt_tokens", "completion_tokens"):
-                count = call.usage.get(name) if isinstance(call.usage, Mapping) else None
-                self.tokens[name] += count if isinstance(count, int) else 0
-
-    def to_json(self) -> JsonObject:
-        """For the manifest; keys sorted, so that the order of answers leaves no trace."""
-        return {
-            name: dict(sorted(value.items())) if isinstance(value, Counter) else value
-            for name, value in vars(self).items()
-        }
 
 
 @dataclass(frozen=True)
 class _Outcome:
     answer: LineAnswer
-    fatal: MmluPipeError | None = None
-
-
-Line = tuple[int, JsonObject]
+    stop: MmluPipeError | None = None  # why the run must end
+    final: bool = True
 
 
 def evaluate(
@@ -98,27 +62,31 @@ def evaluate(
     *,
     workers: int,
     budget: ErrorBudget,
-    write: Callable[[LineAnswer], None],
+    keep: Keep,
     tally: Tally,
     stop_waiting: Callable[[], None] = lambda: None,
+    concurrency: Callable[[], int | None] = lambda: None,
 ) -> None:
-    """Run the program over the lines and hand every line's fate to `write`, in order.
+    """Run the program over the lines.
 
     Args:
         lines: (line number, line) pairs.
         program: the guidance program.
         model: the model; every line works on a fresh copy.
         workers: lines in flight at once.
-        budget: failed lines that are survived.
-        write: called in this thread with each line's fate.
-        tally: counts what is written; it holds also after an error.
+        budget: failed lines that are survived, those that `tally` begins with among them.
+        keep: called with each line's fate, in the thread that worked on it; what it raises stops the run.
+        tally: counts what becomes of lines; it holds also after an error.
         stop_waiting: called once when the run stops early, so that back-off ends.
+        concurrency: how many requests may be under way now, None where nothing limits them.
 
     Raises:
-        ErrorBudgetExceeded, RunCancelled, MmluPipeError: why the run stopped early; all lines are written by then.
+        ErrorBudgetExceeded, RunCancelled, MmluPipeError: why the run stopped early; what was under way is kept by then.
     """
-    first: LineError | None = None
-    stopped: MmluPipeError | None = None
+    stopped: MmluPipeError | None = _exceeded(tally, budget)
+    misses: list[CassetteMiss] = []
+    allowed: int | None = None
+    settling = threading.Lock()
 
     def read() -> Iterator[Line]:
         """The lines; a dataset that changed since it was checked stops the run like any other failure."""
@@ -126,37 +94,75 @@ def evaluate(
         try:
             yield from lines
         except MmluPipeError as error:
-            stopped = error
+            stopped = stopped or error
+            pool.halt()
+
+    def work(line: Line) -> None:
+        outcome = _one(line, program, model)
+        if outcome.stop is not None:
+            pool.halt()
+        keep(outcome.answer, outcome.final)
+        with settling:
+            settle(outcome)
 
     def settle(outcome: _Outcome) -> None:
-        write(outcome.answer)
+        nonlocal allowed, stopped
         tally.add(outcome.answer)
-        notify("line_finished", answer=outcome.answer)
+        if isinstance(outcome.stop, CassetteMiss):
+            misses.append(outcome.stop)
+        stopped = stopped or outcome.stop or _exceeded(tally, budget)
+        if stopped is not None:
+            pool.halt()
+        if (now := concurrency()) is not None and now != allowed:
+            allowed = now
+            notify("concurrency_changed", limit=now)
+        if outcome.final:
+            notify("line_finished", answer=outcome.answer)
 
-    with OrderedPool(lambda line: _one(line, program, model), read(), workers) as pool, Interrupts() as interrupts:
+    interrupts = Interrupts()
+
+    def ends() -> bool:
+        return stopped is not None or interrupts.signal_number is not None
+
+    pool = WorkerPool(work, () if stopped else read(), workers)
+    with _rarely_collected(), pool, interrupts:
         try:
-            for outcome in pool.results(lambda: interrupts.signal_number is not None):
-                settle(outcome)
-                first = first or outcome.answer.error
-                if outcome.fatal is not None:
-                    stopped = outcome.fatal
-                    break
-                if budget.exceeded(tally.failed):
-                    stopped = _exceeded(tally, budget, first)
-                    break
-            if interrupts.signal_number is not None:
-                name = signal.Signals(interrupts.signal_number).name
-                stopped = RunCancelled(f"stopped by {name}", signal_number=interrupts.signal_number)
-            if stopped is not None:
+            if not pool.wait(ends) or stopped is not None:
+                pool.halt()
                 stop_waiting()
-                for outcome in pool.drain(_not_run):
-                    settle(outcome)
+                pool.wait(lambda: False)
         except BaseException:
-            stop_waiting()  # a line cannot be written, or a second signal came
+            stop_waiting()  # a line cannot be kept, or a second signal came
             raise
-    _warn_of_two_models(tally)
+    if interrupts.signal_number is not None:
+        name = signal.Signals(interrupts.signal_number).name
+        stopped = RunCancelled(f"stopped by {name}", signal_number=interrupts.signal_number)
+    for told in tally.mixed():
+        _log.warning("this run was served by %s", told)
     if stopped is not None:
-        raise stopped
+        raise _all_misses(stopped, misses)
+
+
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    """Fewer garbage collections: each walks over all answers under way and all modules, and finds next to nothing."""
+    before = gc.get_threshold()
+    frozen = gc.get_freeze_count()
+    if not frozen:  # else somebody has thought of it already
+        gc.freeze()
+    gc.set_threshold(20_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        if not frozen:
+            gc.unfreeze()
+
+
+def not_run(number: int, line: JsonObject, calls: tuple[Call, ...] = ()) -> LineAnswer:
+    """The fate of a line that the run stopped before."""
+    error = LineError(number, NOT_RUN, "NotRun", "the run stopped before this line had an answer")
+    return LineAnswer(number, line, None, error, calls)
 
 
 def _one(line: Line, program: Program, model: Model) -> _Outcome:
@@ -164,32 +170,27 @@ def _one(line: Line, program: Program, model: Model) -> _Outcome:
     session = LineSession(number, shard=str(original.get("subject") or "default"))
     outputs: JsonObject | None = None
     error: LineError | None = None
-    fatal: MmluPipeError | None = None
+    stop: MmluPipeError | None = None
     try:
         found = program.function(model_for_line(model, session), copy.deepcopy(original))
         where = f"{program.path.name}: {ENTRY_POINT}, on line {number},"
         outputs = checked_outputs(found, original, where=where, path=program.path)
         refuse_hidden_failures(session, program)
-    except RunCancelled:
-        return _not_run(line, tuple(session.calls))
+    except (RunCancelled, ComeBackLater) as failure:
+        stop = failure if isinstance(failure, ComeBackLater) else None
+        return _Outcome(not_run(number, original, tuple(session.calls)), stop, final=False)
     except MmluPipeError as failure:
         details = {"categories": dict(failure.categories)} if isinstance(failure, ContentFiltered) else {}
         if isinstance(failure, ProgramError) and failure.path is None and (at := line_in(program.path, failure)):
             failure = ProgramError(f"{program.path.name}:{at}: {failure}", path=program.path)
         outputs, error = None, LineError(number, failure.kind, type(failure).__name__, str(failure), details)
-        fatal = failure if failure.stops_run else None
+        stop = failure if failure.stops_run else None
     except BaseException as failure:  # noqa: BLE001 - a program may raise anything; its line keeps it
         line_of_program = line_in(program.path, failure)
         place = program.path.name + (f":{line_of_program}" if line_of_program else "")
         message = f"{_said(failure)} ({place})"
         outputs, error = None, LineError(number, "program", type(failure).__name__, message)
-    return _Outcome(LineAnswer(number, original, outputs, error, tuple(session.calls)), fatal)
-
-
-def _not_run(line: Line, calls: tuple[Call, ...] = ()) -> _Outcome:
-    number, original = line
-    error = LineError(number, NOT_RUN, "NotRun", "the run stopped before this line had an answer")
-    return _Outcome(LineAnswer(number, original, None, error, calls))
+    return _Outcome(LineAnswer(number, original, outputs, error, tuple(session.calls)), stop, final=stop is None)
 
 
 def _said(failure: BaseException) -> str:
@@ -199,24 +200,29 @@ def _said(failure: BaseException) -> str:
         return "no message"
 
 
-def _exceeded(tally: Tally, budget: ErrorBudget, first: LineError | None) -> ErrorBudgetExceeded:
-    assert first is not None
+def _all_misses(stopped: MmluPipeError, misses: Sequence[CassetteMiss]) -> MmluPipeError:
+    """A miss with those of the lines that were under way beside it: the first few in full, the others by kind."""
+    if not isinstance(stopped, CassetteMiss) or len(misses) < 2:
+        return stopped
+    told = [str(stopped), *(f"  another one differs in {miss.nearest}" for miss in misses[1:_TOLD] if miss.nearest)]
+    rest = Counter(difference_kind(miss.nearest) for miss in misses[_TOLD:])
+    if rest:
+        kinds = ", ".join(f"{count} in {kind}" for kind, count in sorted(rest.items()))
+        told.append(f"  of the lines under way {rest.total()} more have none; they differ: {kinds}")
+    return CassetteMiss("\n".join(told), nearest=stopped.nearest)
+
+
+def _exceeded(tally: Tally, budget: ErrorBudget) -> ErrorBudgetExceeded | None:
+    spent = tally.spent(filtered_count=budget.filtered_count)
+    if not budget.exceeded(spent):
+        return None
+    assert tally.first is not None
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.failed_by_kind.items()))
-    lines = "1 line" if tally.failed == 1 else f"{tally.failed} lines"
-    told = f"line {first.line_number}: {first.error_type}: {first.message}"
+    lines = "1 line" if spent == 1 else f"{spent} lines"
+    told = f"line {tally.first.line_number}: {tally.first.error_type}: {tally.first.message}"
     return ErrorBudgetExceeded(
         f"{lines} failed ({kinds}), more than --max-errors {budget.text} allows; the first was {told}",
-        failed=tally.failed,
+        failed=spent,
         max_errors=budget.text,
         first=told,
     )
-
-
-def _warn_of_two_models(tally: Tally) -> None:
-    for what, counter in (("models", tally.served_models), ("system fingerprints", tally.fingerprints)):
-        if len(counter) > 1:
-            _log.warning("this run was served by %d %s: %s", len(counter), what, _listed(counter))
-
-
-def _listed(counter: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({count} calls)" for name, count in sorted(counter.items()))
