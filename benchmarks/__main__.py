@@ -3,7 +3,8 @@
 import importlib
 import sys
 
-BENCHMARKS = ("startup", "replay")
+BENCHMARKS = ("startup", "replay", "throughput", "limits", "scoring")
 
-for name in sys.argv[1:] or BENCHMARKS:
-    importlib.import_module(f"benchmarks.{name}").main()
+options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+for name in [argument for argument in sys.argv[1:] if argument not in options] or BENCHMARKS:
+    importlib.import_module(f"benchmarks.{name}").main(*options)

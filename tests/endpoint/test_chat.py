@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from mmlu_pipe.endpoint.retry import MAX_ATTEMPTS, retry_delay
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.errors import (
     AuthenticationFailed,
+    ComeBackLater,
     ConfigError,
     ContentFiltered,
     EndpointError,
@@ -52,7 +55,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 0.001
 
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
-    monkeypatch.setattr("mmlu_pipe.endpoint.chat.retry_delay", delay)
+    monkeypatch.setattr("mmlu_pipe.endpoint.exchange.retry_delay", delay)
     return found
 
 
@@ -290,28 +293,79 @@ def test_trouble_without_end_is_given_up_typed(trouble: Reply, stream: bool, wai
     assert [(call.attempts, call.error) for call in session.calls] == [(MAX_ATTEMPTS, "unavailable")]
 
 
-def test_429_without_end_is_rate_limited(waits: list[float]) -> None:
+def test_a_rate_limit_is_waited_for_up_to_max_wait_in_all(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     session = LineSession(1)
-    with serving(rate_limited(200)) as server:
-        error = failing(server, session)
-        assert len(server.requests) == MAX_ATTEMPTS
+    with serving(rate_limited(250)) as server:
+        error = failing(server, session, max_wait=0.8)
+        assert len(server.requests) == 4
     assert type(error) is RateLimited
     assert "HTTP 429" in str(error)
     assert "rate limit" in str(error)
-    assert f"after {MAX_ATTEMPTS} attempts" in str(error)
-    assert waits == [0.2] * (MAX_ATTEMPTS - 1)
-    assert [(call.attempts, call.error) for call in session.calls] == [(MAX_ATTEMPTS, "rate_limited")]
+    assert "after 4 attempts and --max-wait 0.8 s" in str(error)
+    assert not error.stops_run
+    assert [(call.attempts, call.error) for call in session.calls] == [(4, "rate_limited")]
+
+
+def test_a_rate_limit_outlasts_the_attempts_that_other_trouble_gets(waits: list[float]) -> None:
+    session = LineSession(1)
+    refusals = [rate_limited(100)] * (2 * MAX_ATTEMPTS)
+    with serving(*refusals, Reply(status=500), *refusals, "2") as server:
+        assert ask(server, session).text == "2"
+    assert session.calls[0].attempts == 4 * MAX_ATTEMPTS + 2
+    assert waits.count(0.1) == 4 * MAX_ATTEMPTS
+
+
+def test_trouble_between_rate_limits_is_given_up_after_its_own_attempts() -> None:
+    session = LineSession(1)
+    with serving(*[rate_limited(100), Reply(status=500)] * MAX_ATTEMPTS) as server:
+        error = failing(server, session)
+    assert type(error) is EndpointUnavailable
+    assert session.calls[0].attempts == 2 * MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_wait_longer_than_max_wait_stops_the_run_and_says_when_to_return(status: int, waits: list[float]) -> None:
+    with serving(Reply(status=status, headers={"retry-after": "7500"})) as server:
+        before = time.time()
+        error = failing(server)
+        assert len(server.requests) == 1
+    assert type(error) is ComeBackLater
+    assert error.stops_run
+    assert error.seconds == 7500
+    assert "come back in 2 h 5 min" in str(error)
+    assert "--max-wait 300 s" in str(error)
+    assert "the same command" in str(error)
+    (told,) = re.findall(r"at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) local time", str(error))
+    back = time.mktime(time.strptime(told, "%Y-%m-%d %H:%M:%S"))
+    assert before + 7499 <= back <= time.time() + 7502
+    assert waits == []
+
+
+def test_a_wait_as_long_as_max_wait_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmlu_pipe.endpoint.exchange.retry_delay", retry_delay)
+    with serving(rate_limited(100), "2") as server:
+        assert ask(server, max_wait=0.1).text == "2"
+
+
+def test_a_wait_beyond_all_calendars_is_told_as_a_year() -> None:
+    with serving(Reply(status=429, headers={"retry-after": "1e400"})) as server:
+        assert "come back in 366 d" in str(failing(server))
+
+
+def test_retry_after_is_obeyed_for_a_503_too(waits: list[float]) -> None:
+    with serving(Reply(status=503, headers={"retry-after": "3"}), "2") as server:
+        assert ask(server).text == "2"
+    assert waits == [3]
 
 
 @pytest.mark.parametrize(
     ("reply", "kind", "told"),
     [
-        (Reply(status=429, headers={"retry-after": "86400"}), RateLimited, "retry-after: 86400"),
         (Reply(status=429, headers={"x-should-retry": "false"}), RateLimited, "HTTP 429"),
         (Reply(status=503, headers={"x-should-retry": "false"}), EndpointUnavailable, "HTTP 503"),
     ],
 )
-def test_a_wait_too_long_or_a_word_against_it_ends_the_call(
+def test_a_word_against_another_attempt_ends_the_call(
     reply: Reply, kind: type[EndpointError], told: str, waits: list[float]
 ) -> None:
     with serving(reply) as server:
@@ -331,7 +385,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 
 def test_stop_ends_waits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlu_pipe.endpoint.chat.retry_delay", lambda attempt, headers: 3600.0)
+    monkeypatch.setattr("mmlu_pipe.endpoint.exchange.retry_delay", lambda attempt, headers: 3600.0)
     refused, sessions = threading.Barrier(5), [LineSession(number) for number in range(1, 5)]
 
     def answer(body: Json, count: int) -> Reply:
@@ -388,7 +442,7 @@ def test_401_and_403_say_what_to_change(status: int, auth: str, version: str, mo
 def test_a_gateway_that_repeats_the_credential_does_not_leak_it(status: int) -> None:
     told = {"message": f"Wrong key {KEY} given", "code": "x", "received": {"authorization": f"Bearer {KEY}"}}
     with serving(Reply(status=status, error=told)) as server:
-        error = failing(server)
+        error = failing(server, max_wait=0.005)
     assert "Wrong key [credential] given" in str(error)
 
 
@@ -599,7 +653,7 @@ def test_no_secret_is_in_a_record_or_a_log(
 ) -> None:
     session = LineSession(1)
     with caplog.at_level(logging.DEBUG), serving(reply) as server:
-        failing(server, session)
+        failing(server, session, max_wait=0.005)
         assert server.requests[0].headers["api-key"] == KEY
     assert KEY not in json.dumps([call.to_json() for call in session.calls])
     assert KEY not in caplog.text
@@ -614,3 +668,37 @@ def test_the_facts_of_a_connection_name_no_host_no_deployment_and_no_key() -> No
             assert connection.facts["auth"] == "API key (AZURE_OPENAI_API_KEY)"
     for secret in (KEY, "dep-of-ours", "127.0.0.1"):
         assert secret not in facts
+
+
+# The limits
+
+
+def test_the_facts_of_a_connection_tell_what_the_limits_did() -> None:
+    with serving(rate_limited(1), "2") as server:
+        endpoint = Endpoint(server.endpoint, "dep", "gpt-4o", "2024-10-21")
+        with connect(endpoint, ModelOptions(workers=3)) as connection:
+            assert connection.client is not None
+            assert connection.client.limiter is not None
+            assert connection.client.limiter.concurrency == 3
+            connection.client.ask(MESSAGES, LineSession(1))
+            limits = connection.facts["limits"]
+    assert set(limits) == {"lowest_concurrency", "rate_limited", "waited_s"}
+    assert limits["rate_limited"] == 1
+    assert limits["waited_s"] > 0
+
+
+def test_requests_a_minute_are_a_bound_that_is_kept() -> None:
+    with serving("2") as server, client_of(server, workers=4, rpm=600) as client, ThreadPoolExecutor(4) as pool:
+        started = time.monotonic()
+        list(pool.map(lambda number: client.ask(MESSAGES, LineSession(number)), range(6)))
+        assert time.monotonic() - started >= 0.5
+
+
+def test_stop_ends_the_wait_for_a_slot_at_once() -> None:
+    with serving("2") as server, client_of(server, workers=8, rpm=1) as client, ThreadPoolExecutor(8) as pool:
+        client.ask(MESSAGES, LineSession(0))
+        asked = [pool.submit(client.ask, MESSAGES, LineSession(number)) for number in range(1, 9)]
+        client.stop()
+        for future in asked:
+            assert isinstance(future.exception(timeout=30), RunCancelled)
+        assert len(server.requests) == 1

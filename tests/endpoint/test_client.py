@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx2
+import openai
 import pytest
 import trustme
 
+from mmlu_pipe.endpoint.address import base_url
+from mmlu_pipe.endpoint.client import build_transport, open_client
 from mmlu_pipe.endpoint.connect import ModelOptions, connect
+from mmlu_pipe.endpoint.credentials import Credential
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.errors import ConfigError, EndpointError, EndpointUnavailable
 from mmlu_pipe.records import Call, Endpoint
 from tests.servers.aoai import AoaiServer, Json, Reply
 from tests.servers.proxy import ConnectProxy
+from tests.servers.raw import OK, RawServer
 
 MESSAGES = [{"role": "user", "content": "Which?"}]
 FAR_AWAY = "https://my.openai.azure.com"
@@ -26,7 +32,7 @@ FAR_AWAY = "https://my.openai.azure.com"
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
-    monkeypatch.setattr("mmlu_pipe.endpoint.chat.retry_delay", lambda attempt, headers: 0.001)
+    monkeypatch.setattr("mmlu_pipe.endpoint.exchange.retry_delay", lambda attempt, headers: 0.001)
 
 
 def ask(
@@ -131,6 +137,88 @@ def test_a_gateways_path_goes_first(version: str) -> None:
     with AoaiServer() as server, pytest.raises(EndpointError, match="no chat API at this address"):
         ask(f"{server.endpoint}/team-a", version=version)
     assert server.requests[0].path.startswith("/team-a/openai/")
+
+
+def lines_of(request: bytes) -> tuple[bytes, list[bytes], bytes]:
+    """The request line, the headers in alphabetical order, and the body."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *headers = head.split(b"\r\n")
+    named = [header.partition(b":") for header in headers]
+    return first, sorted(name.lower() + b":" + value for name, _, value in named), body
+
+
+@pytest.mark.parametrize("auth", ["key", "entra"])
+@pytest.mark.parametrize("version", ["2024-10-21", "v1", "preview"])
+def test_a_request_is_byte_for_byte_the_sdks_own(version: str, auth: str) -> None:
+    body = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "What is 1 × 1, “exactly”?\n🙂"}],
+        "temperature": 0,
+    }
+    credential = Credential("a key", key="k") if auth == "key" else Credential("a token", token_provider=lambda: "t")
+    with RawServer([OK], [OK]) as server:
+        where = Endpoint(server.url, "my dep", "gpt-4o", version)
+        post, close = open_client(where, credential, build_transport(where, 1))
+        post(body)
+        close()
+        http_client = httpx2.Client(timeout=httpx2.Timeout(300.0, connect=15.0, pool=None))
+        if version == "2024-10-21":
+            sdk: openai.OpenAI = openai.AzureOpenAI(
+                base_url=base_url(where),
+                api_version=version,
+                api_key=credential.key,
+                azure_ad_token_provider=credential.token_provider,
+                http_client=http_client,
+            )
+        else:
+            sdk = openai.OpenAI(
+                base_url=base_url(where),
+                api_key=credential.key or credential.token_provider,
+                default_headers={"api-key": credential.key} if credential.key else {},
+                default_query={"api-version": version} if version == "preview" else {},
+                http_client=http_client,
+            )
+        with sdk:
+            sdk.post("/chat/completions", cast_to=httpx2.Response, body=body)
+        ours, theirs = map(lines_of, server.requests)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("version", ["2024-10-21", "v1"])
+def test_every_request_carries_the_token_of_its_moment(version: str) -> None:
+    tokens = iter(["first", "second", "third"])
+    with RawServer([OK] * 2) as server:
+        where = Endpoint(server.url, "dep", "gpt-4o", version)
+        credential = Credential("a token", token_provider=lambda: next(tokens))
+        post, close = open_client(where, credential, build_transport(where, 1))
+        post({})
+        post({})
+        close()
+        found = [line for request in server.requests for line in lines_of(request)[1] if b"authorization" in line]
+    assert found == [b"authorization: Bearer first", b"authorization: Bearer second"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
+        (404, openai.NotFoundError),
+        (429, openai.RateLimitError),
+        (503, openai.InternalServerError),
+        (307, openai.APIStatusError),
+    ],
+)
+def test_a_refusal_is_the_sdks_own_error(status: int, kind: type[openai.APIStatusError]) -> None:
+    answer = b'HTTP/1.1 %d No\r\nRetry-After: 7\r\nContent-Length: 29\r\n\r\n{"error": {"message": "why"}}' % status
+    with RawServer([answer]) as server:
+        where = Endpoint(server.url, "dep", "gpt-4o", "2024-10-21")
+        post, close = open_client(where, Credential("a key", key="k"), build_transport(where, 1))
+        with pytest.raises(kind, match="why") as caught:
+            post({})
+        close()
+    assert (caught.value.status_code, caught.value.response.headers["retry-after"]) == (status, "7")
+    assert caught.value.request.headers["api-key"] == "k"
 
 
 def test_a_redirect_is_not_followed_with_the_key() -> None:
@@ -332,6 +420,12 @@ def test_a_certificate_that_is_not_trusted_ends_at_once_with_the_mend(
     assert caught.value.stops_run
     assert [(call.attempts, call.error) for call in session.calls] == [(1, "unavailable")]
     assert secure.server.requests == []
+
+
+def test_a_connection_over_tls_is_kept(secure: Secure) -> None:
+    calls = ask(secure.server.endpoint, count=12, workers=1)
+    assert len(calls) == len(secure.server.requests) == 12
+    assert secure.server.connections == 1
 
 
 def test_a_certificate_of_another_host_is_not_trusted(

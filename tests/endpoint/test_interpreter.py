@@ -834,8 +834,21 @@ def test_guidance_models_and_states_still_work_as_the_interpreter_takes_them() -
     lm = Mock()
     assert isinstance(lm._interpreter, interpreter.Interpreter), broke("Model._interpreter")
     copy = lm.copy()
-    assert copy._interpreter is not lm._interpreter, broke("Model.copy, which deep-copies the interpreter")
+    assert copy._interpreter is not lm._interpreter, broke("Model.copy, which copies the interpreter")
+    kept = {"echo", "sampling_params", "_interpreter", "_active_blocks"}
+    of_the_trace = {"_parent", "_parent_id", "_id", "_trace_nodes"}
+    assert set(vars(lm)) == kept | of_the_trace, broke("Model's attributes, which a copy shares but for two of them")
+    for name, parameters in {
+        "_apply_node": ["self", "node"],
+        "_send_to_event_queue": ["self"],
+        "copy": ["self"],
+    }.items():
+        method = getattr(interpreter.Model, name, None)
+        assert callable(method), broke(f"Model.{name}")
+        assert list(inspect.signature(method).parameters) == parameters, broke(f"Model.{name}")
     assert callable(getattr(interpreter.Model, "_update_trace_node", None)), broke("Model._update_trace_node")
+    watched = {value for value in interpreter.Model.__getattribute__.__code__.co_consts if isinstance(value, str)}
+    assert watched == {"engine"}, broke("Model.__getattribute__, which treats no name but `engine` differently")
     accepted = set(inspect.signature(interpreter.Model.__init__).parameters)
     assert {"interpreter", "sampling_params", "echo"} <= accepted, broke("Model(interpreter, sampling_params, echo)")
     state = lm._interpreter.state

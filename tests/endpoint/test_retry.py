@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from openai import _base_client as sdk
 from openai._models import FinalRequestOptions
 
-from mmlu_pipe.endpoint.retry import MAX_ATTEMPTS, is_retryable, retry_delay
+from mmlu_pipe.endpoint.retry import MAX_ATTEMPTS, is_retryable, retry_after, retry_delay
 
 NOW = 1_750_000_000.0
+THEIR_LIMIT_S = 120  # where the SDK gives up; ours is --max-wait
+YEAR_S = 366 * 86400
 MOMENTS = st.floats(min_value=-400, max_value=400).map(lambda offset: NOW + offset)
 NUMBERS = st.one_of(
     st.integers(min_value=-10, max_value=200_000).map(str),
@@ -56,30 +58,57 @@ def still_clock() -> Iterator[None]:
         yield
 
 
+def known(headers: dict[str, str]) -> httpx2.Headers:
+    return httpx2.Headers([(name.encode(), value.encode("latin-1")) for name, value in headers.items()])
+
+
 @settings(max_examples=1000, deadline=None)
 @given(STATUSES, HEADERS)
 @example(429, {"retry-after": "86400"})
 @example(429, {"retry-after": "120", "retry-after-ms": "garbage"})
 @example(429, {"retry-after": "1e400"})
-def test_what_is_asked_again_is_what_the_sdk_asks_again(
+def test_what_is_asked_again_is_what_the_sdk_asks_again_where_the_wait_is_short(
     client: openai.OpenAI, status: int, headers: dict[str, str]
 ) -> None:
-    response = httpx2.Response(status, headers=[(n.encode(), v.encode("latin-1")) for n, v in headers.items()])
-    assert is_retryable(status, response.headers, now=lambda: NOW) == client._should_retry(response)
+    response = httpx2.Response(status, headers=known(headers))
+    asked = retry_after(response.headers, now=lambda: NOW)
+    short = asked is None or asked <= THEIR_LIMIT_S
+    assert (short and is_retryable(status, response.headers)) == client._should_retry(response)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(HEADERS)
+@example({"retry-after": "1e400"})
+@example({"retry-after-ms": "nan", "retry-after": "5"})
+@example({"retry-after": "inf"})
+def test_the_wait_that_is_asked_for_is_what_the_sdk_reads(client: openai.OpenAI, headers: dict[str, str]) -> None:
+    theirs = client._parse_retry_after_header(known(headers))
+    ours = retry_after(known(headers), now=lambda: NOW)
+    if theirs is None or not math.isfinite(theirs) or theirs <= 0:
+        assert ours is None
+    elif ours == YEAR_S:
+        assert theirs > THEIR_LIMIT_S
+    else:
+        assert ours == pytest.approx(theirs)
 
 
 @settings(max_examples=1000, deadline=None)
 @given(st.integers(min_value=1, max_value=2000), HEADERS)
 @example(1, {"retry-after-ms": "nan", "retry-after": "5"})
 @example(1, {"retry-after-ms": "-5", "retry-after": "5"})
-def test_the_wait_is_the_sdks(client: openai.OpenAI, attempt: int, headers: dict[str, str]) -> None:
-    known = httpx2.Headers([(n.encode(), v.encode("latin-1")) for n, v in headers.items()])
+def test_the_wait_is_the_sdks_and_up_to_a_tenth_more_where_it_was_asked_for(
+    client: openai.OpenAI, attempt: int, headers: dict[str, str]
+) -> None:
     options = FinalRequestOptions(method="post", url="/", max_retries=2000)
-    theirs = client._calculate_retry_timeout(2000 - (attempt - 1), options, known)
-    ours = retry_delay(attempt, known, now=lambda: NOW, jitter=lambda: 0.5)
-    assert ours == pytest.approx(theirs)
-    assert math.isfinite(ours)
-    assert 0 < ours <= 120
+    theirs = client._calculate_retry_timeout(2000 - (attempt - 1), options, known(headers))
+    ours = retry_delay(attempt, known(headers), now=lambda: NOW, jitter=lambda: 0.5)
+    asked = retry_after(known(headers), now=lambda: NOW)
+    assert 0 < ours <= YEAR_S * 1.1
+    if asked is None:
+        assert ours == pytest.approx(theirs)
+    else:
+        assert ours == pytest.approx(asked * 1.05)
+        assert asked > THEIR_LIMIT_S or theirs == pytest.approx(asked)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +125,8 @@ def test_the_wait_is_the_sdks(client: openai.OpenAI, attempt: int, headers: dict
         ({"retry-after": "nan"}, 0.5),
         ({"retry-after": "inf"}, 0.5),
         ({"retry-after": "soon"}, 0.5),
-        ({"retry-after": "121"}, 0.5),
+        ({"retry-after": "86400"}, 86400),
+        ({"retry-after": "1e400"}, YEAR_S),
         ({}, 0.5),
     ],
 )
@@ -111,9 +141,14 @@ def test_the_wait_doubles_up_to_a_limit_less_a_quarter_at_random() -> None:
     assert all(0.375 <= retry_delay(1, {}) <= 0.5 for _ in range(50))
 
 
+def test_a_wait_that_is_asked_for_is_never_cut_short_and_spread_by_a_tenth() -> None:
+    waits = [retry_delay(3, {"retry-after": "10"}) for _ in range(200)]
+    assert min(waits) >= 10
+    assert max(waits) <= 11
+    assert max(waits) - min(waits) > 0.5
+
+
 def test_without_a_clock_given_the_clock_of_the_machine_is_read() -> None:
-    moment = time.time() + 100
-    date = email.utils.formatdate(moment, usegmt=True)
-    assert 0 < retry_delay(1, {"retry-after": date}) <= 101
-    assert is_retryable(429, {"retry-after": date})
-    assert not is_retryable(429, {"retry-after": email.utils.formatdate(time.time() + 3600, usegmt=True)})
+    asked = retry_after({"retry-after": email.utils.formatdate(time.time() + 100, usegmt=True)})
+    assert asked is not None
+    assert 0 < asked <= 101

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import openai
-
 from mmlu_pipe.endpoint.address import is_v1
-from mmlu_pipe.endpoint.capabilities import Capabilities, Correction, Requirement, apply, correction, unmet
+from mmlu_pipe.endpoint.capabilities import Capabilities, Correction, Requirement, apply, unmet
 from mmlu_pipe.endpoint.client import Post
-from mmlu_pipe.endpoint.failures import rejection, unanswered, unreachable
-from mmlu_pipe.endpoint.retry import MAX_ATTEMPTS, is_retryable, retry_delay
+from mmlu_pipe.endpoint.exchange import Exchange
+from mmlu_pipe.endpoint.limiter import Limiter
 from mmlu_pipe.endpoint.session import LineSession
-from mmlu_pipe.endpoint.wire import Completion, error_object, judge, read_completion
-from mmlu_pipe.errors import (
-    ContentFiltered,
-    EndpointError,
-    EndpointRejected,
-    EndpointUnavailable,
-    MmluPipeError,
-    RequirementUnmet,
-    RunCancelled,
-)
+from mmlu_pipe.endpoint.wire import Completion, judge
+from mmlu_pipe.errors import EndpointError, MmluPipeError, RequirementUnmet
 from mmlu_pipe.recording.identity import request_hash
-from mmlu_pipe.recording.tape import NO_TAPE, Tape, TapeCall
+from mmlu_pipe.recording.tape import NO_TAPE, Tape
 from mmlu_pipe.records import Call, Endpoint, JsonObject
 
 __all__ = ["Answer", "ChatClient", "FieldWithdrawn", "Settled"]
@@ -112,6 +101,7 @@ class ChatClient:
         settled: what may be sent.
         tape: where answers are played from or recorded to.
         defaults: fields of every request, in neutral names.
+        limiter: gives leave for each attempt; None where nothing is asked again, as in replay.
         auth_shown: which credential is used, for messages.
     """
 
@@ -123,15 +113,15 @@ class ChatClient:
         *,
         tape: Tape = NO_TAPE,
         defaults: JsonObject | None = None,
+        limiter: Limiter | None = None,
         auth_shown: str = "",
     ) -> None:
         self.endpoint = endpoint
         self.settled = settled
-        self._post = post
         self._tape = tape
         self._defaults = {"temperature": 0} | (defaults or {})
-        self._auth_shown = auth_shown
-        self._stopping = threading.Event()
+        self.limiter = limiter
+        self._exchange = Exchange(endpoint, post, limiter, auth_shown)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -139,8 +129,9 @@ class ChatClient:
         return self.settled.capabilities
 
     def stop(self) -> None:
-        """End waits between attempts; calls that wait raise RunCancelled."""
-        self._stopping.set()
+        """End waits before and between attempts; calls that wait raise RunCancelled."""
+        if self.limiter is not None:
+            self.limiter.stop()
 
     def ask(
         self,
@@ -199,58 +190,11 @@ class ChatClient:
             body = self.settled.fit(wanted)
             trail.identify(request_hash(body, self.endpoint.model), session)
             with self._tape.call(trail.identity, trail.occurrence, session.shard, session.line_number) as call:
-                found = self._exchange(body, sent_under, trail, call)
+                found = self._exchange.run(body, sent_under, trail, call)
             if isinstance(found, Completion):
                 trail.completion = found
                 return found
             self.settled.correct(found, sent_under)
-
-    def _exchange(
-        self, body: JsonObject, sent_under: Capabilities, trail: _Trail, call: TapeCall
-    ) -> Completion | Correction:
-        """Send until the exchange ends, and keep the response that ended it on the tape."""
-        failed: EndpointError
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            trail.attempts += 1
-            headers: Mapping[str, str] = {}
-            try:
-                response = self._post(body)
-                completion = read_completion(response.content, response.headers.get("content-type", ""))
-                call.keep()
-                return completion
-            except openai.APIStatusError as failure:
-                headers, status = failure.response.headers, failure.status_code
-                error = error_object(self._without_secrets(failure))
-                if found := correction(sent_under, status, error):
-                    return found
-                failed = unanswered(status, error, headers)
-                if not is_retryable(status, headers):
-                    problem = rejection(status, error, headers, self.endpoint, self._auth_shown)
-                    if isinstance(problem, ContentFiltered | EndpointRejected) and not problem.stops_run:
-                        call.keep()  # it belongs to this request: asked again, the endpoint would say the same
-                    raise problem from None
-            except openai.APIConnectionError as failure:
-                failed = unreachable(failure.__cause__ or failure)
-                if failed.stops_run:
-                    raise failed from None
-            except EndpointUnavailable as failure:
-                failed = failure
-            if self._tape.replays:
-                raise failed
-            if attempt < MAX_ATTEMPTS and self._stopping.wait(retry_delay(attempt, headers)):
-                raise RunCancelled("the run was stopped while it waited", signal_number=signal.SIGINT)
-        raise type(failed)(f"{failed} (after {MAX_ATTEMPTS} attempts)")
-
-    def _without_secrets(self, failure: openai.APIStatusError) -> bytes:
-        """The body of an error response; a gateway may repeat the credential in it."""
-        content = failure.response.content
-        if self._tape.replays:
-            return content
-        for name in ("api-key", "authorization"):
-            secret = failure.request.headers.get(name, "").removeprefix("Bearer ")
-            if secret:
-                content = content.replace(secret.encode(), b"[credential]")
-        return content
 
 
 class _Trail:

@@ -16,6 +16,7 @@ from mmlu_pipe.endpoint.chat import ChatClient, Settled
 from mmlu_pipe.endpoint.client import build_transport, open_client
 from mmlu_pipe.endpoint.credentials import Credential, choose_credential
 from mmlu_pipe.endpoint.interpreter import chat_model
+from mmlu_pipe.endpoint.limiter import Limiter
 from mmlu_pipe.endpoint.select import Selector
 from mmlu_pipe.errors import ConfigError, RecordingError
 from mmlu_pipe.plugins import manager
@@ -40,6 +41,10 @@ class ModelOptions:
 
     auth: str = "auto"
     workers: int = 8
+    rpm: int | None = None
+    tpm: int | None = None
+    timeout: float = 300.0
+    max_wait: float = 300.0
     cassette: Path | None = None
     record_mode: str = "none"
     select_strategy: str = "auto"
@@ -81,6 +86,8 @@ class Connection:
         if self.client is not None:
             found["capabilities"] = dataclasses.asdict(self.client.capabilities)
             found["capability_notes"] = self.client.settled.notes()
+            if self.client.limiter is not None:
+                found["limits"] = self.client.limiter.facts
         return found
 
 
@@ -131,11 +138,22 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
         transport = tape = deck
     assert transport is not None
     try:
-        post, close = open_client(endpoint, credential, transport)
+        post, close = open_client(endpoint, credential, transport, timeout=options.timeout)
     except BaseException:
         transport.close()
         raise
-    client = ChatClient(endpoint, post, settled, tape=tape, defaults=_defaults(options), auth_shown=credential.shown)
+    limiter = None
+    if not replays:
+        limiter = Limiter(options.workers, rpm=options.rpm, tpm=options.tpm, max_wait=options.max_wait)
+    client = ChatClient(
+        endpoint,
+        post,
+        settled,
+        tape=tape,
+        defaults=_defaults(options),
+        limiter=limiter,
+        auth_shown=credential.shown,
+    )
     try:
         yield Connection(
             chat_model(client, selector),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import httpx2
@@ -9,6 +10,7 @@ import httpx2
 from mmlu_pipe.endpoint.wire import filtered_categories
 from mmlu_pipe.errors import (
     AuthenticationFailed,
+    ComeBackLater,
     ContentFiltered,
     EndpointError,
     EndpointRejected,
@@ -17,7 +19,7 @@ from mmlu_pipe.errors import (
 )
 from mmlu_pipe.records import Endpoint, JsonObject
 
-__all__ = ["rejection", "unanswered", "unreachable"]
+__all__ = ["come_back_later", "rejection", "unanswered", "unreachable"]
 
 _NO_DEPLOYMENT = ("DeploymentNotFound", "unknown_model", "model_not_found")
 
@@ -28,6 +30,16 @@ def unanswered(status: int, error: JsonObject, headers: Mapping[str, str]) -> En
     if asked := headers.get("retry-after"):
         text += f" (retry-after: {asked[:40]})"
     return RateLimited(text) if status == 429 else EndpointUnavailable(text)
+
+
+def come_back_later(failed: EndpointError, seconds: float, max_wait: float) -> ComeBackLater:
+    """The typed error of a response that asks to wait longer than `max_wait`; it names the local time to return at."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds + 1))
+    return ComeBackLater(
+        f"the endpoint asks to come back in {_duration(seconds)}, at {at} local time: {failed}\n"
+        f"  that is more than --max-wait {max_wait:g} s; run the same command then, and it continues this run",
+        seconds=seconds,
+    )
 
 
 def unreachable(cause: BaseException) -> EndpointUnavailable:
@@ -51,7 +63,7 @@ def rejection(
     status: int, error: JsonObject, headers: Mapping[str, str], endpoint: Endpoint, auth_shown: str
 ) -> EndpointError:
     """The typed error of a response that another attempt would not change."""
-    if status in (408, 409, 429) or status >= 500:  # it asks for too long a wait, or for none at all
+    if status in (408, 409, 429) or status >= 500:  # its own word is that another attempt is no use
         return unanswered(status, error, headers)
     code = str(error.get("code") or "") or None
     said = _said(error)
@@ -75,6 +87,16 @@ def rejection(
         text = f"the deployment of {endpoint.model} has no chat completions; name one of a chat model: {said}"
         return EndpointRejected(text, status=status, code=code, stops_run=True)
     return EndpointRejected(f"HTTP {status}{f' {code}' if code else ''}: {said}", status=status, code=code)
+
+
+def _duration(seconds: float) -> str:
+    """The two largest units, such as `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    shown = [f"{value} {unit}" for value, unit in parts if value][:2]
+    return " ".join(shown) or "1 s"
 
 
 def _said(error: JsonObject) -> str:

@@ -36,7 +36,7 @@ from guidance._ast import (
 from guidance._schema import SamplingParams
 from guidance.models import Model
 from guidance.models._base import Interpreter, State
-from guidance.trace import OutputAttr, TextOutput
+from guidance.trace import OutputAttr
 
 from mmlu_pipe.endpoint.chat import ChatClient, FieldWithdrawn
 from mmlu_pipe.endpoint.json_schema import strict_schema
@@ -51,6 +51,7 @@ MAX_OPTIONS = 500
 """Options of one select; structured outputs allow no more enum values ("Expected at most 500 enum values")."""
 
 _SAMPLING = SamplingParams(top_p=None, top_k=None, min_p=None, repetition_penalty=None)
+_STEP = OutputAttr()  # one thing has been done; what it was is in the state
 _ROLES = ("system", "user", "assistant")
 _ADVICE = {
     "RegexNode": ("a regular expression (gen(regex=…), regex(…))", "select([...]) over the texts, or guidance.json"),
@@ -84,9 +85,27 @@ def model_for_line(model: Model, session: LineSession) -> Model:
 
 
 class _ChatModel(Model):
-    """A model without trace nodes: they feed a notebook widget, and cost more than the rest of a step."""
+    """A model that does no more at a step than the step: the rest feeds a notebook widget, and costs more than it.
+
+    A copy does not know what it was copied from, so a conversation in the making does not keep all its beginnings.
+    """
+
+    __getattribute__ = object.__getattribute__  # guidance's own looks at every name for `engine`, which none is here
 
     def _update_trace_node(self, *_args: Any, **_keywords: Any) -> None: ...
+
+    def _apply_node(self, node: ASTNode) -> Self:
+        for _ in self._interpreter.run(node, sampling_params=self.sampling_params.copy()):
+            self._send_to_event_queue()
+        return self
+
+    def copy(self) -> Self:
+        interpreter: Any = self._interpreter
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new._interpreter = interpreter.__deepcopy__({})
+        new._active_blocks = {**self._active_blocks}
+        return new
 
 
 class _ChatState(State):
@@ -137,14 +156,14 @@ class _ChatInterpreter(Interpreter[_ChatState]):
             raise ProgramError(f"`with {node.role}():` stands inside `with {role}():`; end the one before the other")
         if role is None and not isinstance(node, RoleStart):
             if isinstance(node, LiteralNode) and not node.value.strip():
-                return
+                return iter(())
             raise ProgramError(
                 f"{_shown(node)} stands outside of a role; put it in `with system():`, `with user():` or "
                 "`with assistant():`"
             )
         if isinstance(node, RuleRefNode):
             raise _unsupported(node)
-        yield from super().run(node, **kwargs)
+        return super().run(node, **kwargs)
 
     def role_start(self, node: RoleStart, **_kwargs: Any) -> Iterator[OutputAttr]:
         if node.role not in _ROLES:
@@ -161,17 +180,16 @@ class _ChatInterpreter(Interpreter[_ChatState]):
 
     def text(self, node: LiteralNode, **_kwargs: Any) -> Iterator[OutputAttr]:
         self.state.text += node.value
-        yield TextOutput(value=node.value, is_input=True)
+        yield _STEP
 
     def join(self, node: JoinNode, **kwargs: Any) -> Iterator[OutputAttr]:
         for part in node.nodes:
             yield from self.run(part, **kwargs)
 
-    def select(self, node: SelectNode, **kwargs: Any) -> Iterator[OutputAttr]:
+    def select(self, node: GrammarNode, **kwargs: Any) -> Iterator[OutputAttr]:
         yield from self._choose(_options(node), **kwargs)
 
-    def repeat(self, node: RepeatNode, **kwargs: Any) -> Iterator[OutputAttr]:
-        yield from self._choose(_options(node), **kwargs)
+    repeat = select
 
     def rule(self, node: RuleNode, **kwargs: Any) -> Iterator[OutputAttr]:
         if node.suffix is not None:
@@ -234,23 +252,10 @@ class _ChatInterpreter(Interpreter[_ChatState]):
             raise EndpointError(f"the answer to guidance.json is no JSON: {text[:200]!r}") from error
         yield self._answered(text, None)
 
-    def grammar(self, node: GrammarNode, **_kwargs: Any) -> Iterator[OutputAttr]:
+    def grammar(self, node: Any, **_kwargs: Any) -> Iterator[OutputAttr]:
         raise _unsupported(node)
 
-    def image_blob(self, node: Any, **_kwargs: Any) -> Iterator[OutputAttr]:
-        raise _unsupported(node)
-
-    def image_url(self, node: Any, **_kwargs: Any) -> Iterator[OutputAttr]:
-        raise _unsupported(node)
-
-    def audio_blob(self, node: Any, **_kwargs: Any) -> Iterator[OutputAttr]:
-        raise _unsupported(node)
-
-    def gen_audio(self, node: Any, **_kwargs: Any) -> Iterator[OutputAttr]:
-        raise _unsupported(node)
-
-    def tool_call(self, node: Any, **_kwargs: Any) -> Iterator[OutputAttr]:
-        raise _unsupported(node)
+    image_blob = image_url = audio_blob = gen_audio = tool_call = grammar
 
     def _choose(self, options: list[str], **kwargs: Any) -> Iterator[OutputAttr]:
         if len(options) == 1:
@@ -268,10 +273,10 @@ class _ChatInterpreter(Interpreter[_ChatState]):
             text = text.partition(stop)[0]  # a deployment that takes no `stop` is not sent it, and goes on
         return text
 
-    def _answered(self, text: str, logprob: float | None) -> TextOutput:
+    def _answered(self, text: str, logprob: float | None) -> OutputAttr:
         self.state.text += text
         self._logprobs += (logprob,)
-        return TextOutput(value=text, is_generated=True)
+        return _STEP
 
     def _conversation(self, construct: str) -> list[JsonObject]:
         if self.state.active_role != "assistant":

@@ -173,10 +173,10 @@ def _is_token(value: Any) -> bool:
 
 
 def _has_logprob(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("token"), str):
+    try:
+        return isinstance(value["token"], str) and -1e9 < value["logprob"] < 1e9  # not so are NaN and the infinities
+    except (TypeError, KeyError):
         return False
-    logprob = value.get("logprob")
-    return isinstance(logprob, int | float) and -1e9 < logprob < 1e9  # not so are NaN and the infinities
 
 
 def _usage(value: Any) -> JsonObject | None:
