@@ -18,14 +18,6 @@ from benchmarks.throughput import ENDPOINT, endpoint, write_lines
 
 FEW, MANY, MILLION = 10_000, 100_000, 1_000_000
 WORKERS = 16
-CHILD = """
-import json, resource, sys
-from mmlu_pipe.cli import main
-code = main()
-used = resource.getrusage(resource.RUSAGE_SELF)
-sys.stderr.write("\\n" + json.dumps([used.ru_maxrss, used.ru_utime + used.ru_stime]) + "\\n")
-sys.exit(code)
-"""
 
 
 def measure(folder: Path, url: str, lines: int) -> tuple[float, float, float]:
@@ -35,20 +27,20 @@ def measure(folder: Path, url: str, lines: int) -> tuple[float, float, float]:
     config.write_text(json.dumps(ENDPOINT | {"aoai_endpoint": url}), encoding="utf-8")
     arguments = ["run", "--dataset", dataset, "--other-config", config, "--workers", str(WORKERS)]
     started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *map(str, arguments), "--output-dir", str(folder / f"run {lines}")],
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmlu_pipe", *map(str, arguments), "--output-dir", str(folder / f"run {lines}")],
         env=os.environ | {"AZURE_OPENAI_API_KEY": "key"},
-        capture_output=True,
-        text=True,
-        check=False,
+        stdout=subprocess.DEVNULL,
     )
-    assert done.returncode == 0, done.stderr
-    peak, cpu = json.loads(done.stderr.splitlines()[-1])
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6, cpu, time.perf_counter() - started
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return peak, used.ru_utime + used.ru_stime, time.perf_counter() - started
 
 
-def main() -> None:
-    many = MILLION if "--million" in sys.argv else MANY
+def main(*options: str) -> None:
+    many = MILLION if "--million" in options else MANY
     print(f"memory of a whole local run, {WORKERS} workers")
     with tempfile.TemporaryDirectory() as name, endpoint(Path(name)) as url:
         found = [(lines, *measure(Path(name), url, lines)) for lines in (FEW, many)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mmlu_pipe
+from mmlu_pipe.backends.local import LocalBackend
 from mmlu_pipe.errors import BackendNotInstalled, ConfigError, ErrorBudgetExceeded, SubmissionBlocked
 from mmlu_pipe.plugins import hookimpl, manager
 from tests.servers.aoai import AoaiServer, Reply
@@ -133,6 +134,41 @@ def test_a_plugin_can_object_before_anything_is_written() -> None:
     finally:
         manager().unregister(objector)
     assert not Path("runs").exists()
+
+
+class Elsewhere(LocalBackend):
+    """A backend that costs money, for what the tests care."""
+
+    demands_verification = True
+
+
+@pytest.mark.usefixtures("here")
+def test_a_backend_that_costs_money_takes_only_what_was_verified(
+    write_dataset: WriteDataset, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plugin:
+        @hookimpl
+        def register_backends(self, register: Callable[[str, object], None]) -> None:
+            register("elsewhere", Elsewhere())
+
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+    manager().register(plugin := Plugin())
+    try:
+        dataset = write_dataset(30)
+        with AoaiServer(answer=picks) as server:
+            config = write_config(server.endpoint)
+            with pytest.raises(SubmissionBlocked, match="takes only what was verified") as caught:
+                mmlu_pipe.run(dataset, other_config=config, backend="elsewhere")
+            assert (caught.value.exit_code, server.requests) == (2, [])
+            mmlu_pipe.run(dataset, other_config=config, cassette="tape", record_mode="once", output_dir="recorded")
+        with pytest.raises(SubmissionBlocked, match="to verify: mmlu-pipe verify"):
+            mmlu_pipe.run(dataset, cassette="tape", backend="elsewhere")
+        assert mmlu_pipe.verify(dataset, "zero_shot", cassette="tape").passed
+        assert mmlu_pipe.run(dataset, cassette="tape", backend="elsewhere").status == "completed"
+        with pytest.raises(SubmissionBlocked, match="seed"):
+            mmlu_pipe.run(dataset, cassette="tape", backend="elsewhere", seed=7)
+    finally:
+        manager().unregister(plugin)
 
 
 @pytest.mark.usefixtures("here")

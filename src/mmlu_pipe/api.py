@@ -13,7 +13,7 @@ from mmlu_pipe.config import RunConfig, load_endpoint
 from mmlu_pipe.errors import BackendNotInstalled, ConfigError, SubmissionBlocked
 from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.manifest import Manifest
-from mmlu_pipe.plugins import manager, registry
+from mmlu_pipe.plugins import objections_to, registry
 from mmlu_pipe.records import Score
 from mmlu_pipe.runfolder import RunFolder
 
@@ -125,9 +125,17 @@ def start(config: RunConfig) -> Run:
     pipeline = mmlu_pipeline(
         config, dataset=dataset, program=program, endpoint=endpoint, cassette=cassette, dataset_keys=facts.keys
     )
-    plan = {"pipeline": pipeline.name, "dataset": dataset, "program": program, "lines": facts.lines}
-    objections = [text for found in manager().hook.before_submit(plan=plan) for text in found or ()]
-    if objections:
+    plan = {
+        "pipeline": pipeline.name,
+        "backend": config.backend,
+        "demands_verification": backend.demands_verification,
+        "dataset": dataset,
+        "program": program,
+        "lines": facts.lines,
+        "cassette": cassette,
+        "asked_with": {name: getattr(config, name) for name in ("select_strategy", "seed", "reasoning_effort")},
+    }
+    if objections := objections_to(plan):
         raise SubmissionBlocked("not submitted:\n" + "\n".join(f"  {text}" for text in objections), objections)
     inputs = {"dataset": dataset, "guidance_program": program}
     if cassette is not None and cassette.is_dir():

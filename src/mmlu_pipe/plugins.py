@@ -15,7 +15,7 @@ import pluggy
 from mmlu_pipe import hookspecs
 from mmlu_pipe.errors import ConfigError
 
-__all__ = ["hookimpl", "manager", "notify", "registry"]
+__all__ = ["hookimpl", "manager", "notify", "objections_to", "registry"]
 
 hookimpl = pluggy.HookimplMarker(hookspecs.PROJECT)
 
@@ -73,10 +73,7 @@ def registry(kind: str) -> dict[str, Any]:
     """
     with _registering:
         plugins = manager()
-        modules = [importlib.import_module(name) for name in BUILTINS[kind]]
-        for module in modules:
-            if not plugins.is_registered(module):
-                plugins.register(module)
+        modules = [_register(name) for name in BUILTINS[kind]]
     found: dict[str, Any] = {}
 
     def register(name: str, thing: Any) -> None:
@@ -89,6 +86,20 @@ def registry(kind: str) -> dict[str, Any]:
     for implementation in sorted(implementations, key=lambda each: each.plugin not in modules):
         implementation.function(**dict.fromkeys(implementation.argnames, register))
     return found
+
+
+def objections_to(plan: dict[str, Any]) -> list[str]:
+    """What the plugins, the gate among them, have against a run that is about to start."""
+    _register("mmlu_pipe.gate.demand")
+    return [text for found in manager().hook.before_submit(plan=plan) for text in found or ()]
+
+
+def _register(name: str) -> Any:
+    """A module of the package as a plugin."""
+    module = importlib.import_module(name)
+    if not manager().is_registered(module):
+        manager().register(module)
+    return module
 
 
 def notify(hook: str, **arguments: Any) -> None:

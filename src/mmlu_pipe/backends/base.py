@@ -49,7 +49,13 @@ class Run(Protocol):
 
 
 class Backend(Protocol):
-    """Somewhere to run a pipeline."""
+    """Somewhere to run a pipeline.
+
+    Attributes:
+        demands_verification: whether it takes only what `verify` has proven on recordings, as one that costs money does.
+    """
+
+    demands_verification: bool
 
     def submit(self, pipeline: Pipeline, folder: RunFolder, manifest: Manifest) -> Run:
         """Start the pipeline; its outputs arrive in the folder. A failure is the run's, it is not raised."""

@@ -64,6 +64,8 @@ class LocalRun:
 class LocalBackend:
     """Runs each step in this process, its outputs placed in the run folder."""
 
+    demands_verification = False
+
     def submit(self, pipeline: Pipeline, folder: RunFolder, manifest: Manifest) -> LocalRun:
         """Run the pipeline to its end, from where an earlier process left it.
 

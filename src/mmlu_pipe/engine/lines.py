@@ -29,7 +29,7 @@ class Lines:
     def __init__(self, path: Path, wanted: frozenset[int] | None = None, limit: int | None = None) -> None:
         self._path = path
         self._wanted = wanted
-        self._sums = array("L")  # check sum of each line that is evaluated, in their order
+        self._sums = array("I")  # check sum of each line that is evaluated, in their order
         absent = set(wanted or ())
 
         def problems() -> Iterator[tuple[int, str]]:
