@@ -2,6 +2,7 @@ import codecs
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
 from mmlu_pipe.pipeline import mmlu_pipeline
 from mmlu_pipe.records import ERROR_KEY
 from mmlu_pipe.scoring.categories import SUBJECTS
+from mmlu_pipe.scoring.columns import MIN_BYTES, count_alike
 
 MODULE = "mmlu_pipe.components.jsonl_score_multiplechoice"
 REPAIR = "mmlu-pipe score RUN_DIR --response-key KEY (answers are kept; scoring again costs nothing)"
@@ -392,6 +394,128 @@ def test_a_subject_that_utf8_cannot_hold_does_not_stop_the_score(folder):
     source.write_bytes(json.dumps(question(1, subject="\ud800")).encode())
     score_component(input_dataset=source, score_dataset=folder / "score.json")
     assert list(json.loads((folder / "score.json").read_bytes())["by_subject"]) == ["\ud800"]
+
+
+LARGE = 14_000  # lines of `question`, beyond the size from which they are counted by columns
+
+
+def large(folder, lines):
+    source = write(folder / "output.jsonl", lines)
+    assert source.stat().st_size > MIN_BYTES
+    return source
+
+
+def large_lines(**more):
+    chooser = random.Random(4)
+    text = "Which bone? " * 90
+    return [
+        question(chooser.randrange(4), correct=chooser.randrange(4), subject=chooser.choice(SUBJECTS), question=text)
+        | more
+        for _ in range(LARGE)
+    ]
+
+
+def modules_of_a_run(source, output):
+    """Whether a process that scores a file loads DuckDB."""
+    code = (
+        f"import runpy, sys; sys.argv = ['x', '--input_dataset={source}', '--score_dataset={output}']\n"
+        f"try:\n    runpy.run_module({MODULE!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end\n"
+        "print('duckdb' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    return done.stdout.strip() == "True"
+
+
+def test_a_large_file_has_the_bytes_of_the_score_that_its_lines_have_one_by_one(folder):
+    lines = large_lines()
+    lines[5::1000] = many_lines()[: len(lines[5::1000])]
+    source = large(folder, lines)
+    assert count_alike(source, keys=frozenset({"subject", "correct_answer", "zero_shot_choice"}))
+    score_component(input_dataset=source, score_dataset=folder / "by_columns.json")
+    source.write_bytes(b"\f\n" + source.read_bytes())  # a blank line of a kind that is read line by line
+    score_component(input_dataset=source, score_dataset=folder / "by_lines.json")
+    assert (folder / "by_columns.json").read_bytes() == (folder / "by_lines.json").read_bytes()
+    assert json.loads((folder / "by_columns.json").read_bytes())["count"] == LARGE
+
+
+def test_only_a_large_file_loads_the_columnar_engine(folder):
+    assert modules_of_a_run(large(folder, large_lines()), folder / "score.json")
+    assert not modules_of_a_run(write(folder / "few.jsonl", large_lines()[:114]), folder / "score.json")
+
+
+def test_the_response_of_a_large_file_is_found_as_that_of_a_small_one(folder):
+    lines = [{("mine" if key == "zero_shot_choice" else key): line[key] for key in line} for line in large_lines()]
+    small = scored(folder, lines[:10])
+    score_component(input_dataset=large(folder, lines), score_dataset=folder / "score.json")
+    found = json.loads((folder / "score.json").read_bytes())
+    assert (small["response_key"], found["response_key"], found["unanswered"]) == ("mine", "mine", 0)
+    with pytest.raises(ConfigError, match="every line has 'mine', 'note'"):
+        scored(folder, [line | {"note": "x"} for line in lines])
+    lines[-1] |= {"zero_shot_choice": 2}
+    found = scored(folder, lines)
+    assert (found["response_key"], found["answered"]) == ("zero_shot_choice", 1)
+    with pytest.raises(ConfigError, match="no line has the response key 'yours'"):
+        scored(folder, lines, response_key="yours")
+    lines[-1]["zero_shot_choice"] = None
+    found = scored(folder, lines)
+    assert (found["response_key"], found["answered"]) == ("zero_shot_choice", 0)
+    del lines[-1]["zero_shot_choice"], lines[-1]["mine"]
+    with pytest.raises(ConfigError, match="no key was added to every line, some have 'mine'"):
+        scored(folder, lines)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_scoring_of_a_large_file(folder, number, code):
+    source = large(folder, large_lines())
+    source.write_bytes(source.read_bytes() * 12)
+    arguments = f"['--input_dataset={source}', '--score_dataset={folder / 'score.json'}']"
+    program = (
+        "import os, sys, threading, duckdb\n"
+        f"from {MODULE} import jsonl_score_multiplechoice as component\n"
+        f"threading.Timer(0.2, os.kill, (os.getpid(), {number:d})).start()\n"
+        f"sys.exit(component.main({arguments}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert not (folder / "score.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (b'{"correct_answer": 1, "z": }', ":5000: is not JSON"),
+        (b'{"correct_answer": [1,]}', ":5000: is not JSON"),
+        (b'{"correct_answer": NaN}', ":5000: holds NaN"),
+        (b'{"correct_answer": 1}\x0c', ":5000: is not JSON"),
+        (b"null", ":5000: is a JSON null"),
+        (b'{"correct_answer": "\xff"}', ":5000: is not UTF-8"),
+        (b'{"correct_answer": 1', ":5000: is not JSON"),
+        (b'{"zero_shot_choice": 1}', "line 5000: has no correct answer 'correct_answer'; it has zero_shot_choice"),
+        (b'{"correct_answer": null}', "line 5000: the correct answer 'correct_answer' is null"),
+    ],
+)
+def test_a_bad_line_of_a_large_file_is_named_with_its_number(folder, bad, said):
+    source = large(folder, large_lines())
+    lines = source.read_bytes().split(b"\n")
+    lines[4999] = bad
+    source.write_bytes(b"\n".join(lines))
+    with pytest.raises(DatasetError, match=re.escape(said)):
+        score_component(input_dataset=source, score_dataset=folder / "score.json")
+    assert not (folder / "score.json").exists()
+
+
+def test_a_large_file_is_read_leniently_where_the_score_does_not_look(folder):
+    source = large(folder, large_lines())
+    lines = source.read_bytes().split(b"\n")
+    lines[4999] = b'{"correct_answer": 1, "zero_shot_choice": 1, "subject": "mine", "z": [NaN, 1e400,],}'
+    source.write_bytes(b"\n".join(lines))
+    score_component(input_dataset=source, score_dataset=folder / "score.json")
+    assert json.loads((folder / "score.json").read_bytes())["by_subject"]["mine"]["n_correct"] == 1
+    (folder / "few.jsonl").write_bytes(lines[4999])
+    with pytest.raises(DatasetError, match="is not JSON"):
+        score_component(input_dataset=folder / "few.jsonl", score_dataset=folder / "few.json")
 
 
 def test_blank_lines_are_no_lines(folder):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 from mmlu_pipe import jsonl
 from mmlu_pipe.components.component import Input, Output, component
-from mmlu_pipe.errors import ConfigError, RunFolderError
+from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
 from mmlu_pipe.plugins import hookimpl
 from mmlu_pipe.records import ERROR_KEY, JsonObject, Score
-from mmlu_pipe.scoring.accuracy import score_lines
+from mmlu_pipe.scoring.accuracy import score_counted, score_lines
+from mmlu_pipe.scoring.columns import MIN_BYTES, count_alike
 
 __all__ = ["DEFAULT_RESPONSE_KEY", "jsonl_score_multiplechoice"]
 
@@ -60,18 +62,20 @@ def jsonl_score_multiplechoice(
     own = {*(_DATASET_KEYS if dataset_keys is None else _names(dataset_keys)), correct_key, ERROR_KEY}
     if calls_dataset is not None:
         next(jsonl.read_objects(calls_dataset), None)
-    if response_key is None:
-        response_key = _find_response_key(input_dataset, own)
+    failed = () if error_dataset is None else (line for _, line in jsonl.read_objects(error_dataset))
+    counted = _counted(input_dataset, response_key, correct_key, own)
+    if counted is not None:
+        response_key, lines = counted
+        score = score_counted(lines, failed, response_key=response_key, correct_key=correct_key)
     else:
-        _check_response_key(input_dataset, response_key)
-    problems: list[tuple[int, str]] = []
-    score = score_lines(
-        _scorable(input_dataset, correct_key, problems),
-        () if error_dataset is None else (line for _, line in jsonl.read_objects(error_dataset)),
-        response_key=response_key,
-        correct_key=correct_key,
-    )
-    jsonl.list_problems(input_dataset, problems)
+        if response_key is None:
+            response_key = _find_response_key(input_dataset, _lines(input_dataset), own)
+        else:
+            _check_response_key(input_dataset, _lines(input_dataset), response_key)
+        problems: list[tuple[int, str]] = []
+        scorable = _scorable(input_dataset, correct_key, problems)
+        score = score_lines(scorable, failed, response_key=response_key, correct_key=correct_key)
+        jsonl.list_problems(input_dataset, problems)
     _write(score, score_dataset)
 
 
@@ -88,6 +92,34 @@ def _names(text: str) -> list[str]:
     return value
 
 
+def _lines(path: Path) -> Iterator[JsonObject]:
+    return (line for _, line in jsonl.read_objects(path))
+
+
+def _counted(
+    path: Path, response_key: str | None, correct_key: str, own: set[str]
+) -> tuple[str, list[tuple[JsonObject, int]]] | None:
+    """The response's key and the lines, counted, of a large file; None for one to be read line by line.
+
+    Whatever is wrong with a file is left to be found, and said, by the reading of its lines.
+    """
+    if not path.is_file() or path.stat().st_size < MIN_BYTES:
+        return None
+    try:
+        key = _find_response_key(path, islice(_lines(path), 1), own) if response_key is None else response_key
+    except (ConfigError, DatasetError):
+        return None
+    found = (
+        response_key is None and key != DEFAULT_RESPONSE_KEY
+    )  # then it must be in every line, and the default in none
+    keys = frozenset({"subject", correct_key, key})
+    lines = count_alike(path, keys=keys, absent=DEFAULT_RESPONSE_KEY if found else None)
+    if lines is None or any(correct_key not in line for line, _ in lines):
+        return None
+    has_key = [key in line for line, _ in lines]
+    return (key, lines) if (all(has_key) if found else any(has_key)) else None
+
+
 def _scorable(path: Path, correct_key: str, problems: list[tuple[int, str]]) -> Iterator[JsonObject]:
     """The lines that have a correct answer; the others are added to `problems`."""
     for number, line in jsonl.read_objects(path):
@@ -99,10 +131,10 @@ def _scorable(path: Path, correct_key: str, problems: list[tuple[int, str]]) -> 
             problems.append((number, f"has no correct answer {correct_key!r}; it has {', '.join(line) or 'no keys'}"))
 
 
-def _check_response_key(path: Path, response_key: str) -> None:
+def _check_response_key(path: Path, lines: Iterable[JsonObject], response_key: str) -> None:
     """A key that no line has is a slip, not a run without answers."""
     keys: dict[str, None] = {}
-    for _, line in jsonl.read_objects(path):
+    for line in lines:
         if response_key in line:
             return
         keys.update(dict.fromkeys(line))
@@ -115,11 +147,11 @@ def _check_response_key(path: Path, response_key: str) -> None:
         )
 
 
-def _find_response_key(path: Path, own: set[str]) -> str:
+def _find_response_key(path: Path, lines: Iterable[JsonObject], own: set[str]) -> str:
     """The key of the responses: the default one, or the only one besides `own` that every line has."""
     everywhere: dict[str, None] | None = None  # dicts rather than sets: they keep the order of the keys
     somewhere: dict[str, None] = {}
-    for _, line in jsonl.read_objects(path):
+    for line in lines:
         if DEFAULT_RESPONSE_KEY in line and DEFAULT_RESPONSE_KEY not in own:
             return DEFAULT_RESPONSE_KEY
         added = [key for key in line if key not in own]

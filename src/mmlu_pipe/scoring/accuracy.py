@@ -13,7 +13,7 @@ from mmlu_pipe.records import ERROR_KEY, JsonObject, Score, SubScore
 from mmlu_pipe.scoring.categories import CATEGORIES, category
 from mmlu_pipe.scoring.intervals import stderr, wilson
 
-__all__ = ["UNKNOWN_KIND", "Accumulator", "Outcome", "json_equal", "judge", "score_lines"]
+__all__ = ["UNKNOWN_KIND", "Accumulator", "Outcome", "json_equal", "judge", "score_counted", "score_lines"]
 
 UNKNOWN_KIND = "unknown"
 """Where failed lines are counted that do not say why they failed."""
@@ -77,9 +77,9 @@ class _Tally:
     count: int = 0
     n_correct: int = 0
 
-    def add(self, correct: bool) -> None:
-        self.count += 1
-        self.n_correct += correct
+    def add(self, correct: bool, times: int) -> None:
+        self.count += times
+        self.n_correct += correct * times
 
     def part(self) -> SubScore:
         """Raises ZeroDivisionError when empty: a part exists only through its lines."""
@@ -100,14 +100,14 @@ class Accumulator:
         self._kinds: Counter[str] = Counter()
         self._subjects: dict[str, _Tally] = {}
 
-    def add(self, subject: object, outcome: Outcome) -> None:
-        """Count one line; a `subject` that is no string counts only in the whole."""
-        self._outcomes[outcome] += 1
+    def add(self, subject: object, outcome: Outcome, times: int = 1) -> None:
+        """Count a line that comes so many times; a `subject` that is no string counts only in the whole."""
+        self._outcomes[outcome] += times
         if isinstance(subject, str):
             tally = self._subjects.get(subject)
             if tally is None:
                 tally = self._subjects[subject] = _Tally()
-            tally.add(outcome is Outcome.CORRECT)
+            tally.add(outcome is Outcome.CORRECT, times)
 
     def add_failed(self, line: JsonObject) -> None:
         """Count one line of the error dataset, under the kind that it names."""
@@ -159,9 +159,16 @@ def score_lines(
     Raises:
         KeyError: one of `lines` has no `correct_key`.
     """
+    return score_counted(((line, 1) for line in lines), errors, response_key=response_key, correct_key=correct_key)
+
+
+def score_counted(
+    lines: Iterable[tuple[JsonObject, int]], errors: Iterable[JsonObject], *, response_key: str, correct_key: str
+) -> Score:
+    """As `score_lines`, of lines that come with how often each is there."""
     accumulator = Accumulator()
-    for line in lines:
-        accumulator.add(line.get("subject"), judge(line, response_key=response_key, correct_key=correct_key))
+    for line, times in lines:
+        accumulator.add(line.get("subject"), judge(line, response_key=response_key, correct_key=correct_key), times)
     for line in errors:
         accumulator.add_failed(line)
     return accumulator.score(response_key=response_key, correct_key=correct_key)
