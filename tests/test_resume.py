@@ -16,7 +16,9 @@ from mmlu_pipe.errors import (
     CassetteMiss,
     ComeBackLater,
     DatasetError,
+    EndpointRejected,
     ErrorBudgetExceeded,
+    ProgramError,
     RunFolderError,
 )
 from tests.servers.aoai import AoaiServer, Reply, filtered_prompt, rate_limited
@@ -532,3 +534,100 @@ def test_a_folder_without_permission_is_refused_before_anything_is_asked(here, w
     assert "Traceback" not in ended.stderr
     assert "theirs/manifest.json: cannot be written (Permission denied)" in ended.stderr
     Path("theirs").chmod(0o755)
+
+
+# Programs that catch what is not theirs
+
+CAREFREE = """
+from mmlu_pipe.bundled import bundled_program
+import importlib.util, sys
+
+spec = importlib.util.spec_from_file_location("bundled_zero_shot", bundled_program("zero_shot"))
+bundled = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bundled)
+
+
+def guidance_generation(lm, input):
+    try:
+        return bundled.guidance_generation(lm, input)
+    except Exception:
+        return {"zero_shot_choice": -1}
+"""
+
+
+@pytest.fixture
+def carefree(here):
+    path = here / "carefree.py"
+    path.write_text(CAREFREE, encoding="utf-8")
+    return path
+
+
+def test_a_program_that_catches_everything_does_not_turn_a_stop_into_answers(desk, carefree):
+    def answer(body, count):
+        return rate_limited(400_000) if count >= 9 else picks(body, count)
+
+    with AoaiServer(answer=answer) as server:
+        with pytest.raises(ComeBackLater):
+            desk(server, guidance_program=carefree, workers=1)
+        answered = [json.loads(line) for line in Path("out/output.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [line["zero_shot_choice"] for line in answered] == [line["correct_answer"] for line in answered]
+        assert len(answered) == 9
+        server.answer = picks
+        assert desk(server, guidance_program=carefree).score.n_correct == 40
+
+
+def test_a_program_that_catches_everything_cannot_hide_what_ends_the_run(desk, carefree):
+    hides = pytest.raises(ProgramError, match="hides that a call failed for good")
+    with AoaiServer({"other": "gpt-4o"}, answer=picks) as server, hides:
+        desk(server, guidance_program=carefree)
+    assert not Path("out/output.jsonl").exists() or not Path("out/output.jsonl").read_bytes()
+
+
+# What is left behind
+
+
+def test_a_folder_in_which_the_first_manifest_was_cut_can_be_used(desk):
+    Path("out").mkdir()
+    Path("out/.manifest.json.new").write_bytes(b"")
+    with AoaiServer(answer=picks) as server:
+        assert desk(server).status == "completed"
+
+
+def test_a_ledger_whose_beginning_is_damaged_is_refused_and_kept(desk):
+    with AoaiServer(answer=interrupted_after(9)) as server:
+        with pytest.raises(AuthenticationFailed):
+            desk(server)
+        ledger = Path("out/ledger.jsonl")
+        content = bytearray(ledger.read_bytes())
+        content[100] ^= 1
+        ledger.write_bytes(content)
+        count = len(server.requests)
+        with pytest.raises(RunFolderError, match="its beginning is damaged"):
+            desk(server)
+        assert (len(server.requests), ledger.read_bytes()) == (count, bytes(content))
+
+
+def test_an_error_that_names_host_and_deployment_is_told_without_them(desk, write_config):
+    def answer(_body, _count):
+        said = f"Unknown model: my-secret-dep at {server.endpoint.partition('//')[2]} (my-secret-dep, 127.0.0.1)"
+        return Reply(status=404, error={"code": "unknown_model", "message": said})
+
+    with AoaiServer({"my-secret-dep": "gpt-4o"}, answer=answer) as server:
+        config = write_config(server.endpoint, "secret.json", aoai_deployment="my-secret-dep")
+        with pytest.raises(EndpointRejected, match=r"Unknown model: \[deployment\] at \[host\]"):
+            desk(server, other_config=config)
+    for path in Path("out").iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert "my-secret-dep" not in text, path
+        assert "127.0.0.1" not in text, path
+
+
+def test_a_recording_does_not_go_on_in_another_folder(desk):
+    record = {"record_mode": "new_episodes"}
+    with AoaiServer(answer=interrupted_after(9)) as server:
+        with pytest.raises(AuthenticationFailed):
+            desk(server, cassette="tape", **record)
+        server.answer = picks
+        with pytest.raises(RunFolderError, match=r"differs in cassette \(it was 'tape', now 'other'\)"):
+            desk(server, cassette="other", **record)
+        assert desk(server, cassette="tape", **record).status == "completed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +35,10 @@ CONTENT_FILTER_MODES = ("unanswered", "count")
 OUTPUT_ENCODINGS = ("utf-8", "utf-8-sig")
 
 FREE_OPTIONS = frozenset(
-    "other_config workspace_config record_note output_dir workers rpm tpm timeout max_wait max_errors "
-    "on_content_filter retry_errors auth data_dir".split()
+    (
+        *("other_config", "workspace_config", "data_dir", "output_dir", "record_note", "auth"),
+        *("workers", "rpm", "tpm", "timeout", "max_wait", "max_errors", "on_content_filter", "retry_errors"),
+    )
 )
 """Options that change how a run goes, and never what it answers: they may differ when it is continued."""
 
@@ -138,7 +139,7 @@ class RunConfig:
             if (number := getattr(self, name)) is not None and number < 1:
                 raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
         for name, least in (("timeout", 0.001), ("max_wait", 0)):
-            if not isinstance(value := getattr(self, name), int | float) or not least <= value < math.inf:
+            if not isinstance(value := getattr(self, name), int | float) or not least <= value <= 1e6:
                 raise ConfigError(f"--{name.replace('_', '-')} must be a number of seconds, not {value!r}", key=name)
         if self.retry_errors and self.output_dir is None:
             raise ConfigError("--retry-errors needs --output-dir, the folder of the run to mend", key="retry_errors")

@@ -17,7 +17,7 @@ from mmlu_pipe.config import FREE_OPTIONS, RunConfig
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
 from mmlu_pipe.records import Endpoint, JsonObject
-from mmlu_pipe.runfolder import refuse_another_run
+from mmlu_pipe.runfolder import UNFINISHED_MANIFEST, refuse_another_run
 
 __all__ = ["Manifest"]
 
@@ -107,7 +107,7 @@ class Manifest:
         Raises:
             RunFolderError: it cannot be written.
         """
-        temporary = self._path.with_name(".manifest.json.new")
+        temporary = self._path.with_name(UNFINISHED_MANIFEST)
         text = json.dumps(self._value, indent=2, ensure_ascii=False) + "\n"
         try:
             # A file name that is no text in this locale holds lone surrogates.
@@ -141,7 +141,7 @@ def _deciding(value: JsonObject) -> JsonObject:
     inputs = {name: source["sha256"] for name, source in value["inputs"].items()}
     if options.pop("record_mode") != "none":
         inputs.pop("cassette", None)  # it grows as the run goes
-        options["cassette"] = "recorded"  # by whichever mode: `once` goes on as `new_episodes`
+        # by whichever mode: `once` goes on as `new_episodes`; into which folder, the option `cassette` tells
     return options | inputs | (value["endpoint"] or {})
 
 

@@ -16,7 +16,10 @@ from typing import Any
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.records import JsonObject, Score
 
-__all__ = ["RunFolder", "refuse_another_run"]
+__all__ = ["UNFINISHED_MANIFEST", "RunFolder", "refuse_another_run"]
+
+UNFINISHED_MANIFEST = ".manifest.json.new"
+"""What a process that was killed while it wrote a manifest leaves."""
 
 _DIGEST = re.compile(r"[0-9a-f]{16,64}")
 
@@ -56,7 +59,7 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be made ({error.strerror})", path=path) from error
         with _alone(path):
-            found = sorted(entry.name for entry in path.iterdir())
+            found = sorted(entry.name for entry in path.iterdir() if entry.name != UNFINISHED_MANIFEST)
             if found and "manifest.json" not in found:
                 told = ", ".join(found[:3])
                 raise RunFolderError(

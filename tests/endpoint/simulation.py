@@ -14,9 +14,6 @@ from mmlu_pipe.endpoint.pace import Pace
 from mmlu_pipe.endpoint.retry import retry_after, retry_delay
 from tests.servers.rate_limited import Rule, Told, whole_seconds
 
-LATE_S = 0.0005  # a thread wakes so much late, on average
-WAY_S = 0.0003  # to the server, on average
-
 
 @dataclass
 class Simulation:
@@ -28,6 +25,9 @@ class Simulation:
     told: Told = whole_seconds
     tell_remaining: bool = False
     slow_refusals: bool = False
+    late: float = 0.0005  # seconds that a thread wakes late, on average
+    way: float = 0.0003  # to the server, on average
+    seed: int = 7
     fault: Callable[[random.Random], int] = lambda _random: 0  # a status that befalls a request, whatever the rule says
     admitted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.workers)
-        self._random = random.Random(7)
+        self._random = random.Random(self.seed)
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = itertools.count()
         self._queue: list[int] = []
@@ -71,20 +71,16 @@ class Simulation:
         self._queue.append(worker)
         self._pump(now)
 
-    def _return(self, now: float, worker: int) -> None:
-        self.pace.resting -= 1
-        self._arrive(now, worker)
-
     def _pump(self, now: float) -> None:
         while self._queue and self._under_way < self.pace.concurrency:
             if (delay := self.pace.delay(now)) > 1e-9:
                 if self._alarm is None or self._alarm > now + delay + 1e-6:
                     self._alarm = now + delay
-                    self._at(self._alarm + self._random.expovariate(1 / LATE_S), self._wake, self._alarm)
+                    self._at(self._alarm + self._random.expovariate(1 / self.late), self._wake, self._alarm)
                 return
             self._under_way += 1
             number = self.pace.sent(now)
-            self._at(now + self._random.expovariate(1 / WAY_S), self._serve, self._queue.pop(0), number, now)
+            self._at(now + self._random.expovariate(1 / self.way), self._serve, self._queue.pop(0), number, now)
 
     def _wake(self, now: float, alarm: float) -> None:
         if alarm == self._alarm:
@@ -110,16 +106,15 @@ class Simulation:
         self._under_way -= 1
         if status == 200:
             self._refusals[worker] = 0
-            self.pace.admitted(now, number, now - since, headers)
+            self.pace.admitted(now, now - since, headers)
             self._at(now + 0.0003, self._arrive, worker)
         elif status == 429:
             self.pace.refused(now, number, retry_after(headers) or 8.0)
-            self.pace.resting += 1
             self._refusals[worker] += 1
             self.most_refusals = max(self.most_refusals, self._refusals[worker])
             delay = retry_delay(self._refusals[worker], headers, jitter=self._random.random)
-            self._at(now + delay, self._return, worker)
+            self._at(now + delay, self._arrive, worker)
         else:
-            self.pace.troubled(now, number)
+            self.pace.troubled()
             self._at(now + retry_delay(1, {}, jitter=self._random.random), self._arrive, worker)
         self._pump(now)

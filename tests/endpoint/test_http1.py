@@ -127,3 +127,24 @@ def test_lines_may_end_in_line_feeds_alone() -> None:
 def test_trailers_are_read_and_dropped() -> None:
     found = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n")
     assert (found.content, found.keeps, len(found.headers)) == (b"ok", True, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_no_answer(content):
+    pieces = iter([content])
+    with pytest.raises(httpx2.RemoteProtocolError):
+        read_answer(lambda _count: next(pieces, b""))
+
+
+def test_a_connection_that_says_close_anywhere_is_not_kept():
+    content = b"HTTP/1.1 200 OK\r\nConnection: close\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"
+    pieces = iter([content])
+    assert read_answer(lambda _count: next(pieces, b"")).keeps is False

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -158,3 +159,31 @@ def test_a_closed_transport_keeps_no_connection(transport: DirectTransport) -> N
         assert server.closed[0].wait(10)
         assert ask(transport, server.url).content == b"ok"  # an answer under way still comes
         assert server.closed[1].wait(10)
+
+
+def test_an_answer_that_comes_before_the_request_was_read_is_the_answer(transport: DirectTransport) -> None:
+    """A gateway that takes no large bodies says so, and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+                connection.shutdown(socket.SHUT_WR)
+                with suppress(OSError):
+                    while connection.recv(1 << 20):
+                        pass
+
+        server = threading.Thread(target=serve)
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert ask(transport, url, b"x" * 8_000_000).status_code == 413
+        transport.close()
+        server.join()
+
+
+def test_a_host_that_is_no_name_is_a_connect_error(transport: DirectTransport) -> None:
+    for host in ("my..azure.com", "a" * 70 + ".azure.com"):
+        with pytest.raises(httpx2.ConnectError):
+            ask(transport, f"http://{host}/")

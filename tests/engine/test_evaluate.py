@@ -442,6 +442,38 @@ def test_where_a_line_cannot_be_written_nothing_more_is_asked():
     assert len(asked) <= 3
 
 
+def test_where_a_line_cannot_be_kept_the_others_are_settled_before_anything_is_published():
+    under_way, kept = threading.Barrier(8), []
+
+    def function(lm, line):
+        if number_of(line) <= 8:
+            under_way.wait(WAIT_S)
+        if number_of(line) > 1:
+            threading.Event().wait(0.05)
+        return fine(lm, line)
+
+    def keep(answer, _final):
+        if answer.line_number == 1:
+            raise RunFolderError("ledger.jsonl: cannot be written", path=Path("ledger.jsonl"))
+        kept.append(answer.line_number)
+
+    lines = ((number, {"question": f"question {number}"}) for number in range(1, 300))
+    with pytest.raises(RunFolderError):
+        evaluate(
+            lines,
+            Program(Path("p.py"), function),
+            MODEL,
+            workers=8,
+            budget=ErrorBudget("0", 0),
+            keep=keep,
+            tally=Tally(),
+        )
+    seen = list(kept)
+    assert set(range(2, 9)) <= set(seen)
+    threading.Event().wait(0.2)
+    assert kept == seen  # nothing comes afterwards
+
+
 # Observers
 
 

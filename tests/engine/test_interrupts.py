@@ -1,9 +1,12 @@
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -168,8 +171,29 @@ def test_a_second_signal_ends_the_run_without_waiting_for_answers(tmp_path):
             _, stderr = process.communicate(timeout=WAIT_S)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
-    questions = [line["question"] for line in command.lines("output")]
-    assert questions == [f"q {n}" for n in range(1, len(questions) + 1)]
+    (ledger,) = re.findall(r"(\S+): holds every finished line; name it as --ledger to go on", stderr)
+    told = Path(ledger).read_text(encoding="utf-8")
+    assert told.count('"fate":"output"') >= 1  # what was finished before the third question is kept
+    shutil.rmtree(Path(ledger).parent)
+
+
+@pytest.mark.parametrize("kind", ["component", "run"])
+def test_a_signal_before_the_first_line_ends_the_process_as_one_later_does(tmp_path, kind):
+    command = Command(tmp_path, kind)
+    program = tmp_path / "program.py"
+    waits = "import sys, time\nsys.stderr.write('importing\\n')\nsys.stderr.flush()\ntime.sleep(60)\n"
+    program.write_text(waits + program.read_text(encoding="utf-8"), encoding="utf-8")
+    process = command.start()
+    try:
+        while "importing" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=WAIT_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 143, stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_signal_ends_waits_between_attempts(tmp_path):

@@ -52,7 +52,7 @@ class Backend(Protocol):
     """Somewhere to run a pipeline.
 
     Attributes:
-        demands_verification: whether it takes only what `verify` has proven on recordings, as one that costs money does.
+        demands_verification: whether it takes only what `verify` has proven, as one that costs money does.
     """
 
     demands_verification: bool

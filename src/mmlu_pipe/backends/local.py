@@ -6,6 +6,7 @@ import html
 import json
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -145,6 +146,8 @@ def _facts(folder: RunFolder) -> JsonObject:
     path = folder.path / _FACTS
     if not path.is_file():
         return {}
-    value: JsonObject = json.loads(path.read_text(encoding="utf-8"))
-    path.unlink()
+    value: JsonObject = {}
+    with suppress(ValueError):  # cut, where the disk was full
+        value = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink(missing_ok=True)
     return value

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Never
 
-from mmlu_pipe.errors import ConfigError, MmluPipeError, RunCancelled
+from mmlu_pipe.errors import ConfigError, MmluPipeError
 
 __all__ = ["Component", "Input", "Output", "Port", "component"]
 
@@ -166,6 +166,7 @@ class Component:
             sys.stderr.write(f"error: {error}\n")
             return error.exit_code
         except KeyboardInterrupt as stop:
+            sys.stderr.write("stopped\n")
             return 128 + int(getattr(stop, "signal_number", signal.SIGINT))
         finally:
             log.removeHandler(handler)
@@ -253,5 +254,10 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
-def _terminate(signal_number: int, _frame: types.FrameType | None) -> Never:
-    raise RunCancelled("stopped by SIGTERM", signal_number=signal_number)
+class _Terminated(KeyboardInterrupt):
+    signal_number = signal.SIGTERM
+
+
+def _terminate(_signal_number: int, _frame: types.FrameType | None) -> Never:
+    """SIGTERM outside of the evaluation of lines, which handles it in its own way."""
+    raise _Terminated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -90,6 +91,8 @@ def jsonl_guidance_aoai(
         )
     if cassette is not None and record_mode == "none" and not any(cassette.glob("*.yaml")):
         raise RecordingError(f"{cassette}: holds no recordings; check the folder's name, or record some")
+    if ledger is not None and checkpoints is not None:
+        raise ConfigError("--ledger and --checkpoints exclude each other: a disk stays, or it does not", key="ledger")
     if limit is not None and lines is not None:
         raise ConfigError("--limit and --lines exclude each other; give one of them", key="lines")
     data = Lines(input_dataset, None if lines is None else parse_line_numbers(lines), limit)
@@ -139,13 +142,13 @@ def jsonl_guidance_aoai(
         Book(
             data,
             lambda salt: decides | _deployment(connection.endpoint, salt),
+            outputs,
             ledger=ledger,
             checkpoints=checkpoints,
             checkpoint_every=checkpoint_every,
             retry_errors=retry_errors,
         ) as book,
     ):
-        outputs.check()
         client = connection.client
         status = "failed"
         before = book.tally.answered + book.tally.failed
@@ -160,7 +163,7 @@ def jsonl_guidance_aoai(
 
         notify("run_started", dataset=input_dataset.name, total=len(data), done=before)
         try:
-            with book.closing(outputs):
+            with book.closing():
                 evaluate(
                     book.left(),
                     program,
@@ -193,7 +196,8 @@ def jsonl_guidance_aoai(
                 }
                 _write_provenance(connection.cassette, connection, facts, record_note, asked)
             if run_facts is not None:
-                _write_json(run_facts, facts)
+                with contextlib.suppress(*(() if status == "completed" else (RunFolderError,))):  # the stop comes first
+                    _write_json(run_facts, facts)
 
 
 @hookimpl
@@ -245,7 +249,9 @@ def _write_json(path: Path, value: JsonObject) -> None:
     try:
         path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path) from error
+        failed = RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path)
+        failed.exit_code = 1  # not the user's input: the disk is full, or gone
+        raise failed from error
 
 
 if __name__ == "__main__":

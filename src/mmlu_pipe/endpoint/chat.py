@@ -171,6 +171,8 @@ class ChatClient:
             return Answer(text, completion, distribution)
         except MmluPipeError as failure:
             error = failure
+            if failure.stops_run:
+                session.stopped = session.stopped or failure
             raise
         finally:
             if trail.attempts:

@@ -11,7 +11,7 @@ import openai
 
 from mmlu_pipe.endpoint.capabilities import Capabilities, Correction, correction
 from mmlu_pipe.endpoint.client import Post
-from mmlu_pipe.endpoint.failures import come_back_later, rejection, unanswered, unreachable
+from mmlu_pipe.endpoint.failures import come_back_later, rejection, unanswered, unreachable, without_names
 from mmlu_pipe.endpoint.limiter import Limiter, Slot
 from mmlu_pipe.endpoint.retry import MAX_ATTEMPTS, is_retryable, retry_after, retry_delay
 from mmlu_pipe.endpoint.wire import Completion, error_object, read_completion
@@ -90,7 +90,7 @@ class Exchange:
                 if troubles == MAX_ATTEMPTS:
                     raise type(failed)(f"{failed} (after {trail.attempts} attempts)")
                 delay = retry_delay(troubles, headers)
-            limiter.pause(delay, rate_limited=found.status == 429)
+            limiter.pause(delay)
 
     def _attempt(
         self, body: JsonObject, sent_under: Capabilities, trail: Attempts, call: TapeCall
@@ -102,6 +102,8 @@ class Exchange:
         except openai.APIStatusError as failure:
             headers, status = failure.response.headers, failure.status_code
             error = error_object(self._without_secrets(failure))
+            if isinstance(message := error.get("message"), str):
+                error = error | {"message": without_names(message, self._endpoint)}
             if found := correction(sent_under, status, error):
                 return found
             if is_retryable(status, headers):
@@ -111,7 +113,7 @@ class Exchange:
                 call.keep()  # it belongs to this request: asked again, the endpoint would say the same
             raise problem from None
         except openai.APIConnectionError as failure:
-            unreached = unreachable(failure.__cause__ or failure)
+            unreached = unreachable(failure.__cause__ or failure, self._endpoint)
             if unreached.stops_run:
                 raise unreached from None
             return _Again(unreached)

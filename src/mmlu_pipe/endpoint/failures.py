@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -19,7 +21,7 @@ from mmlu_pipe.errors import (
 )
 from mmlu_pipe.records import Endpoint, JsonObject
 
-__all__ = ["come_back_later", "rejection", "unanswered", "unreachable"]
+__all__ = ["come_back_later", "rejection", "unanswered", "unreachable", "without_names"]
 
 _NO_DEPLOYMENT = ("DeploymentNotFound", "unknown_model", "model_not_found")
 
@@ -42,9 +44,18 @@ def come_back_later(failed: EndpointError, seconds: float, max_wait: float) -> C
     )
 
 
-def unreachable(cause: BaseException) -> EndpointUnavailable:
+def without_names(text: str, endpoint: Endpoint) -> str:
+    """A message without host and deployment name: it is kept in files that people share."""
+    host = urlsplit(endpoint.endpoint).hostname or ""
+    for name, shown in ((host, "[host]"), (endpoint.deployment, "[deployment]")):
+        if name and name != endpoint.model:
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", shown, text, flags=re.IGNORECASE)
+    return text
+
+
+def unreachable(cause: BaseException, endpoint: Endpoint) -> EndpointUnavailable:
     """The typed error of a connection that failed; a certificate that is not trusted will not be so a second later."""
-    text = str(cause) or "no details given"
+    text = without_names(str(cause) or "no details given", endpoint)
     failed = EndpointUnavailable(
         f"no answer ({type(cause).__name__}: {text}); check aoai_endpoint, your network and HTTPS_PROXY"
     )

@@ -48,7 +48,9 @@ def read_answer(receive: Callable[[int], bytes]) -> Answer:
     inflow = _Inflow(receive)
     start, headers = _head(inflow)
     status = int(start["status"])
-    known = {name.lower(): value for name, value in headers}
+    known: dict[bytes, bytes] = {}
+    for name, value in headers:  # one that comes again adds to the first (RFC 9110, section 5.3)
+        known[name.lower()] = known[name.lower()] + b", " + value if name.lower() in known else value
     keeps = start["minor"] == b"1" and b"close" not in known.get(b"connection", b"").lower()
     coding, length = known.get(b"transfer-encoding"), known.get(b"content-length")
     if status in (204, 304):
@@ -58,7 +60,7 @@ def read_answer(receive: Callable[[int], bytes]) -> Answer:
             raise httpx2.RemoteProtocolError(f"the answer has an unknown transfer coding: {coding[:40]!r}")
         content = _chunks(inflow)
     elif length is not None:
-        if not length.isdigit():
+        if not (length.isdigit() and len(length) < 19):
             raise httpx2.RemoteProtocolError(f"the answer's length is no number: {length[:40]!r}")
         content = inflow.exactly(int(length))
     else:
@@ -115,7 +117,7 @@ class _Inflow:
 def _head(inflow: _Inflow) -> tuple[re.Match[bytes], list[tuple[bytes, bytes]]]:
     """The status line and the headers of the final answer."""
     while True:
-        start, *lines = inflow.until(_HEAD_END).splitlines()
+        start, *lines = inflow.until(_HEAD_END).splitlines() or [b""]
         found = _STATUS.fullmatch(start)
         if found is None:
             raise httpx2.RemoteProtocolError(f"the answer is no HTTP/1.1: {start[:40]!r}")

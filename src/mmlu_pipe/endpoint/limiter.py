@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mmlu_pipe.endpoint.pace import Pace, Quota
+from mmlu_pipe.endpoint.pace import Pace
 from mmlu_pipe.endpoint.retry import retry_after
 from mmlu_pipe.errors import RunCancelled
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["Limiter", "Slot"]
+__all__ = ["Limiter", "Quota", "Slot"]
 
 _CHARACTERS_PER_TOKEN = 4
 _UNTOLD_S = 8.0  # the longest that the gate is shut by a refusal that names no time
@@ -32,6 +33,26 @@ class Slot:
     number: int
     since: float
     tokens: int
+
+
+class Quota:
+    """So many a minute and no more, evenly spread: what is taken now puts off the next."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._seconds_each = 60.0 / per_minute
+        self._next = -math.inf
+
+    def delay(self, now: float) -> float:
+        """Seconds until something may be taken; however much it is, it has its turn."""
+        return max(0.0, self._next - now)
+
+    def take(self, now: float, amount: float) -> None:
+        """Take it, although it may be more than was thought."""
+        self._next = max(self._next, now) + amount * self._seconds_each
+
+    def settle(self, difference: float) -> None:
+        """It was so much more, or less, than was taken."""
+        self._next += difference * self._seconds_each
 
 
 class Limiter:
@@ -129,9 +150,9 @@ class Limiter:
                 if self._tokens:
                     self._tokens.settle(-slot.tokens)
             elif status in (0, 408) or status >= 500:
-                self._pace.troubled(now, slot.number)
+                self._pace.troubled()
             else:
-                self._pace.admitted(now, slot.number, now - slot.since, headers)
+                self._pace.admitted(now, now - slot.since, headers)
             self._ready.notify()
 
     def spent(self, slot: Slot, usage: Mapping[str, object] | None) -> None:
@@ -141,21 +162,16 @@ class Limiter:
             with self._ready:
                 self._tokens.settle(total - slot.tokens)
 
-    def pause(self, seconds: float, *, rate_limited: bool) -> None:
+    def pause(self, seconds: float) -> None:
         """Wait between two attempts of a call, holding no slot.
 
         Raises:
             RunCancelled: the run was stopped.
         """
         with self._ready:
-            self._pace.resting += rate_limited
             self._waited += seconds
-        try:
-            if self._stopping.wait(seconds):
-                raise _cancelled()
-        finally:
-            with self._ready:
-                self._pace.resting -= rate_limited
+        if self._stopping.wait(seconds):
+            raise _cancelled()
 
     def _delay(self, now: float) -> float:
         quotas = [quota.delay(now) for quota in (self._requests, self._tokens) if quota]

@@ -107,12 +107,19 @@ class _Connection:
         head += b"".join([b"%s: %s\r\n" % header for header in headers])
         if not head.count(b"\r") == head.count(b"\n") == len(headers) + 1:
             raise httpx2.LocalProtocolError("a header holds a line break", request=request)
-        with _told_as(httpx2.WriteTimeout, httpx2.WriteError, request):
-            self._socket.sendall(head + b"\r\n" + request.read())
-        with _told_as(httpx2.ReadTimeout, httpx2.ReadError, request):
-            answer = read_answer(self._socket.recv)
+        unsent: httpx2.WriteError | None = None
+        try:
+            with _told_as(httpx2.WriteTimeout, httpx2.WriteError, request):
+                self._socket.sendall(head + b"\r\n" + request.read())
+        except httpx2.WriteError as error:
+            unsent = error  # it may have answered, and closed, before it had read all
+        try:
+            with _told_as(httpx2.ReadTimeout, httpx2.ReadError, request):
+                answer = read_answer(self._socket.recv)
+        except httpx2.TransportError as error:
+            raise unsent or error from error
         self._used = time.monotonic()
-        self.reusable = answer.keeps
+        self.reusable = answer.keeps and unsent is None
         return httpx2.Response(
             answer.status,
             headers=answer.headers,
@@ -145,5 +152,5 @@ def _told_as(
         yield
     except TimeoutError as error:
         raise timeout(str(error), request=request) from error
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:  # UnicodeError: a host with an empty or too long label
         raise failure(str(error), request=request) from error

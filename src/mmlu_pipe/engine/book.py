@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from mmlu_pipe.records import JsonObject, LineAnswer
 
 __all__ = ["Book"]
 
+_log = logging.getLogger("mmlu_pipe.engine")
+
 
 class Book:
     """Keeps every line's fate at once, and publishes all of them in the end; safe to share between threads.
@@ -27,6 +30,7 @@ class Book:
     Args:
         lines: the dataset.
         run: what decides the answers, as Ledger takes it.
+        outputs: where the files of the run go.
         ledger: a file on local disk; None takes a temporary one.
         checkpoints: folder for copies of the ledger, which is continued from them; None makes none.
         checkpoint_every: finished lines between one copy and the next.
@@ -36,28 +40,36 @@ class Book:
         tally: the counts of all lines so far, those of earlier processes among them.
 
     Raises:
-        RunFolderError: the ledger is of another run, or cannot be used.
+        RunFolderError: the ledger is of another run, or it or a file of the run cannot be written.
     """
 
     def __init__(
         self,
         lines: Lines,
         run: Callable[[str], JsonObject],
+        outputs: Outputs,
         *,
         ledger: Path | None = None,
         checkpoints: Path | None = None,
         checkpoint_every: int = 500,
         retry_errors: bool = False,
     ) -> None:
+        outputs.check()
         self._lines = lines
+        self._outputs = outputs
         self._temporary = Path(tempfile.mkdtemp(prefix="mmlu-pipe-")) if ledger is None else None
         self._path = ledger or Path(self._temporary or ".", "ledger.jsonl")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._ledger = Ledger(self._path, run)
-        self._checkpoints = None if checkpoints is None else Checkpoints(self._ledger, checkpoints, checkpoint_every)
-        if retry_errors:
-            self._ledger.reopen_failed()
-        self.tally = Tally.of(self._ledger.records())
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._discard)
+            self._ledger = stack.enter_context(Ledger(self._path, run))
+            self._checkpoints = (
+                None if checkpoints is None else Checkpoints(self._ledger, checkpoints, checkpoint_every)
+            )
+            if retry_errors:
+                self._ledger.reopen_failed()
+            self.tally = Tally.of(self._ledger.records())
+            stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +101,7 @@ class Book:
             self._checkpoints.write()
 
     @contextlib.contextmanager
-    def closing(self, outputs: Outputs) -> Iterator[None]:
+    def closing(self) -> Iterator[None]:
         """When the run ends, whatever ends it, save what there is and publish; told to end at once, only save.
 
         Raises:
@@ -99,26 +111,33 @@ class Book:
             yield
         except KeyboardInterrupt:
             self.save()
+            if self._temporary is not None and self._checkpoints is None:
+                _log.warning("%s: holds every finished line; name it as --ledger to go on", self._path)
             raise
         except BaseException:
             self.save()
-            self._publish(outputs)
+            self._publish()
             raise
         self.save()
-        self._publish(outputs)
+        self._publish()
 
-    def _publish(self, outputs: Outputs) -> None:
+    def _publish(self) -> None:
         """Write the files of the run; lines without a fate are told as not run."""
+        self._ledger.close()
         try:
-            publish(self._ledger.records(), self._not_run(), outputs)
+            publish(self._ledger.records(), self._not_run(), self._outputs)
         except RunFolderError as error:
             told = f"{error}\n  every finished line is in {self._path}; make room and go on from there"
             failed = RunFolderError(told, path=error.path)
             failed.exit_code = error.exit_code
             raise failed from error
+        self._discard()
+        self.tally.add_not_run(len(self._lines) - self.tally.answered - self.tally.failed)
+
+    def _discard(self) -> None:
+        """Remove the temporary ledger; one that was named stays."""
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
-        self.tally.add_not_run(len(self._lines) - self.tally.answered - self.tally.failed)
 
     def _not_run(self) -> Iterator[Record]:
         if self.tally.answered + self.tally.failed < len(self._lines):

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmlu_pipe.endpoint.session import LineSession
-from mmlu_pipe.errors import AuthenticationFailed, ProgramError, RecordingError, RequirementUnmet
+from mmlu_pipe.errors import ProgramError
 from mmlu_pipe.programs import ENTRY_POINT, Program
 from mmlu_pipe.records import ERROR_KEY, JsonObject
 
 __all__ = ["checked_outputs", "refuse_hidden_failures"]
-
-_RUN_ENDING_KINDS = {AuthenticationFailed.kind, RecordingError.kind, RequirementUnmet.kind}
 
 
 def checked_outputs(outputs: Any, original: JsonObject, *, where: str, path: Path | None = None) -> JsonObject:
@@ -48,11 +46,10 @@ def refuse_hidden_failures(session: LineSession, program: Program) -> None:
     Raises:
         ProgramError: it caught an error that ends the run.
     """
-    hidden = [call.error for call in session.calls if call.error in _RUN_ENDING_KINDS]
-    if hidden:
+    if session.stopped is not None:
         raise ProgramError(
             f"{program.path.name}: {ENTRY_POINT}, on line {session.line_number}, hides that a call failed for good "
-            f"({hidden[0]}); catch errors by name, such as SelectFailed, not Exception",
+            f"({session.stopped.kind}); catch errors by name, such as SelectFailed, not Exception",
             path=program.path,
         )
 

@@ -77,7 +77,7 @@ def evaluate(
         budget: failed lines that are survived, those that `tally` begins with among them.
         keep: called with each line's fate, in the thread that worked on it; what it raises stops the run.
         tally: counts what becomes of lines; it holds also after an error.
-        stop_waiting: called once when the run stops early, so that back-off ends.
+        stop_waiting: called when the run stops early, so that back-off ends; more than once is fine.
         concurrency: how many requests may be under way now, None where nothing limits them.
 
     Raises:
@@ -125,14 +125,19 @@ def evaluate(
         return stopped is not None or interrupts.signal_number is not None
 
     pool = WorkerPool(work, () if stopped else read(), workers)
-    with _rarely_collected(), pool, interrupts:
+    with _rarely_collected(), interrupts, pool:
         try:
             if not pool.wait(ends) or stopped is not None:
                 pool.halt()
                 stop_waiting()
                 pool.wait(lambda: False)
-        except BaseException:
-            stop_waiting()  # a line cannot be kept, or a second signal came
+        except Exception:  # a line cannot be kept; what is under way must not be kept behind the back of who publishes
+            pool.halt()
+            stop_waiting()
+            pool.drain()
+            raise
+        except BaseException:  # a second signal came
+            stop_waiting()
             raise
     if interrupts.signal_number is not None:
         name = signal.Signals(interrupts.signal_number).name
@@ -172,7 +177,7 @@ def _one(line: Line, program: Program, model: Model) -> _Outcome:
     error: LineError | None = None
     stop: MmluPipeError | None = None
     try:
-        found = program.function(model_for_line(model, session), copy.deepcopy(original))
+        found = _result(program, model, session, original)
         where = f"{program.path.name}: {ENTRY_POINT}, on line {number},"
         outputs = checked_outputs(found, original, where=where, path=program.path)
         refuse_hidden_failures(session, program)
@@ -191,6 +196,15 @@ def _one(line: Line, program: Program, model: Model) -> _Outcome:
         message = f"{_said(failure)} ({place})"
         outputs, error = None, LineError(number, "program", type(failure).__name__, message)
     return _Outcome(LineAnswer(number, original, outputs, error, tuple(session.calls)), stop, final=stop is None)
+
+
+def _result(program: Program, model: Model, session: LineSession, line: JsonObject) -> object:
+    """What the program makes of a line; one that a stop cut short has no fate yet, even where the program goes on."""
+    try:
+        return program.function(model_for_line(model, session), copy.deepcopy(line))
+    finally:
+        if isinstance(session.stopped, RunCancelled | ComeBackLater):
+            raise session.stopped
 
 
 def _said(failure: BaseException) -> str:

@@ -166,8 +166,8 @@ class Ledger:
         with self._path.open("rb") as source, path.open("wb") as copy:
             copy.write(self._head)
             source.seek(max(start, len(self._head)))
-            while (left := end - source.tell()) > 0:
-                copy.write(source.read(min(left, _BUFFER)))
+            while (left := end - source.tell()) > 0 and (piece := source.read(min(left, _BUFFER))):
+                copy.write(piece)
         return end
 
     def take_in(self, path: Path) -> None:
@@ -218,7 +218,11 @@ class Ledger:
             for offset, record in _sound(handle):
                 if not self._head:
                     if not self._is_head(record):
-                        break
+                        raise RunFolderError(
+                            f"{self._path}: its beginning is damaged, so it cannot be told whose lines these are; "
+                            "restore it, or give --output-dir a new folder",
+                            path=self._path,
+                        )
                     self._head = record.to_bytes()
                 damaged += offset - self.size
                 self._place(record, offset)

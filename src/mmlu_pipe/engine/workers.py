@@ -68,6 +68,12 @@ class WorkerPool(Generic[Item]):
             raise self._error
         return True
 
+    def drain(self) -> None:
+        """Wait until nothing is under way, whatever was raised."""
+        with self._changed:
+            while self._working:
+                self._changed.wait(_POLL_S)
+
     def _work(self) -> None:
         try:
             for item in iter(self._take, None):
@@ -78,6 +84,8 @@ class WorkerPool(Generic[Item]):
         finally:
             with self._changed:
                 self._working -= 1
+                if not self._working:
+                    self._items = iter(())  # a suspended generator would keep its file open
                 self._changed.notify_all()
 
     def _take(self) -> tuple[Item] | None:
