@@ -21,9 +21,9 @@ from mmlu_pipe.gate.choose import LEAST_LINES, choose_lines, line_list, parse_ga
 from mmlu_pipe.gate.record import FILE_NAME, check_verification, read_verification
 from mmlu_pipe.gate.result import Verification
 from mmlu_pipe.gate.stub import instance
-from mmlu_pipe.recording.nearest import difference_kind
 from mmlu_pipe.gate.verify import verify
 from mmlu_pipe.plugins import hookimpl, manager
+from mmlu_pipe.recording.nearest import difference_kind
 from tests.servers.aoai import AoaiServer, Reply, filtered_prompt
 
 SUBJECTS = ("anatomy", "astronomy", "virology")

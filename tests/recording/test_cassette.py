@@ -19,11 +19,11 @@ from vcr.request import Request
 from vcr.serializers import yamlserializer
 
 from mmlu_pipe.errors import CassetteMiss, RecordingError
-from mmlu_pipe.recording.nearest import difference_kind
 from mmlu_pipe.recording import index, provenance
 from mmlu_pipe.recording.cassette import Cassette, Exchange
 from mmlu_pipe.recording.identity import request_hash
 from mmlu_pipe.recording.index import Unused
+from mmlu_pipe.recording.nearest import difference_kind
 from mmlu_pipe.recording.shards import HEADER, dump_item, parse_shard, shard_name
 from mmlu_pipe.records import Endpoint
 from tests.conftest import ROOT

@@ -93,8 +93,7 @@ class Limiter:
     @property
     def concurrency(self) -> int:
         """How many attempts may be under way now."""
-        with self._ready:
-            return self._pace.concurrency
+        return self._pace.concurrency  # asked for after every line, so without the lock: it is only shown
 
     @property
     def facts(self) -> JsonObject:

@@ -9,6 +9,7 @@ import codecs
 import contextlib
 import errno
 import heapq
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Outputs:
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def publish(records: Iterable[Record], not_run: Iterable[Record], outputs: Outputs) -> None:
+def publish(records: Iterable[Record], not_run: Iterator[Record], outputs: Outputs) -> None:
     """Write the answered lines, the others, and the model calls.
 
     Args:
@@ -81,7 +82,10 @@ def publish(records: Iterable[Record], not_run: Iterable[Record], outputs: Outpu
         if outputs.bom:
             to_output.write(codecs.BOM_UTF8)
             to_errors.write(codecs.BOM_UTF8)
-        for record in heapq.merge(records, not_run, key=lambda record: record.number):
+        first = next(not_run, None)
+        rest = () if first is None else itertools.chain((first,), not_run)
+        whole = heapq.merge(records, rest, key=lambda record: record.number) if rest else records
+        for record in whole:
             (to_output if record.fate == "output" else to_errors).write(record.line)
             to_calls.write(record.calls)
 
@@ -95,8 +99,10 @@ class _Sequential:
             self._handle = path.open("wb", buffering=_BUFFER)
 
     def write(self, content: bytes) -> None:
-        with _named(self._path):
+        try:
             self._handle.write(content)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +117,10 @@ def _named(path: Path, exit_code: int = 1) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        failed = RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path)
-        failed.exit_code = exit_code  # 1, once lines were asked: it is not the user's input that is wrong
-        raise failed from error
+        raise _unwritable(path, error, exit_code) from error
+
+
+def _unwritable(path: Path, error: OSError, exit_code: int = 1) -> RunFolderError:
+    failed = RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path)
+    failed.exit_code = exit_code  # 1, once lines were asked: it is not the user's input that is wrong
+    return failed

@@ -18,8 +18,8 @@ from mmlu_pipe.records import JsonObject
 
 __all__ = ["MIN_BYTES", "count_alike"]
 
-MIN_BYTES = 16_000_000
-"""Smaller files, as MMLU's test split, are read line by line in the time that loading DuckDB takes."""
+MIN_BYTES = 4_000_000
+"""Smaller files are read line by line in the time that loading DuckDB takes."""
 
 _MAX_GROUPS = 20_000
 _PIECE_BYTES = 1 << 18
