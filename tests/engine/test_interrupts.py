@@ -183,15 +183,16 @@ def test_a_signal_before_the_first_line_ends_the_process_as_one_later_does(tmp_p
     program = tmp_path / "program.py"
     waits = "import sys, time\nsys.stderr.write('importing\\n')\nsys.stderr.flush()\ntime.sleep(60)\n"
     program.write_text(waits + program.read_text(encoding="utf-8"), encoding="utf-8")
-    process = command.start()
-    try:
-        while "importing" not in process.stderr.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=WAIT_S)
-    finally:
-        process.kill()
-        process.wait()
+    with command.server:
+        process = command.start()
+        try:
+            while "importing" not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+            process.wait()
     assert process.returncode == 143, stderr
     assert "Traceback" not in stderr
 

@@ -166,8 +166,9 @@ class Component:
             sys.stderr.write(f"error: {error}\n")
             return error.exit_code
         except KeyboardInterrupt as stop:
-            sys.stderr.write("stopped\n")
-            return 128 + int(getattr(stop, "signal_number", signal.SIGINT))
+            number = signal.Signals(getattr(stop, "signal_number", signal.SIGINT))
+            sys.stderr.write(f"error: stopped by {number.name}\n")
+            return 128 + number
         finally:
             log.removeHandler(handler)
             signal.signal(signal.SIGTERM, previous)
