@@ -23,7 +23,6 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 ROOT = Path(__file__).parents[1]
-PEERS = ("inspect_ai", "lm_eval")
 WORKERS = 16
 LINES = 4_000
 TURNS = 3  # by turns, so that a busy machine slows down all
