@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import json
 import logging
 import threading
+import weakref
 from itertools import count
 from pathlib import Path
 
@@ -472,6 +474,29 @@ def test_where_a_line_cannot_be_kept_the_others_are_settled_before_anything_is_p
     assert set(range(2, 9)) <= set(seen)
     threading.Event().wait(0.2)
     assert kept == seen  # nothing comes afterwards
+
+
+def test_what_a_run_held_is_free_when_it_ends_without_a_garbage_collection():
+    class Keep:
+        def __call__(self, _answer, _final): ...
+
+    keep = Keep()
+    held = weakref.ref(keep)
+    gc.disable()
+    try:
+        evaluate(
+            ((number, {"question": f"question {number}"}) for number in range(1, 50)),
+            Program(Path("p.py"), fine),
+            MODEL,
+            workers=4,
+            budget=ErrorBudget("0", 0),
+            keep=keep,
+            tally=Tally(),
+        )
+        del keep
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 # Observers
