@@ -19,7 +19,7 @@ from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
 from mmlu_pipe.records import Endpoint, JsonObject
 from mmlu_pipe.runfolder import UNFINISHED_MANIFEST, refuse_another_run
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "deployment_digest"]
 
 _FORMAT = 2
 _PACKAGES = ("guidance", "openai", "vcrpy", "azure-identity")
@@ -50,7 +50,7 @@ class Manifest:
             "options": _options(config),
             "inputs": {name: _described(source) for name, source in inputs.items()},
             "salt": salt,
-            "endpoint": endpoint and _deployment(endpoint, salt),
+            "endpoint": endpoint and deployment_digest(endpoint, salt),
             "outputs": {},
             "versions": {"python": platform.python_version(), "mmlu-pipe": __version__}
             | {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -145,7 +145,8 @@ def _deciding(value: JsonObject) -> JsonObject:
     return options | inputs | (value["endpoint"] or {})
 
 
-def _deployment(endpoint: Endpoint, salt: str) -> JsonObject:
+def deployment_digest(endpoint: Endpoint, salt: str) -> JsonObject:
+    """Enough of a deployment to tell it from another one; neither host nor name."""
     return {
         "aoai_endpoint": salted(endpoint.endpoint, salt),
         "aoai_deployment": salted(endpoint.deployment, salt),

@@ -14,8 +14,9 @@ from mmlu_pipe.components.component import Input, Output, component
 from mmlu_pipe.config import AUTH_MODES, OUTPUT_ENCODINGS, RECORD_MODES, one_of
 from mmlu_pipe.engine.lines import Lines
 from mmlu_pipe.errors import ConfigError, RecordingError, RunCancelled, RunFolderError
-from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
+from mmlu_pipe.hashing import sha256_file, sha256_folder
 from mmlu_pipe.jsonl import parse_line_numbers
+from mmlu_pipe.manifest import deployment_digest
 from mmlu_pipe.plugins import hookimpl, notify
 from mmlu_pipe.programs import load_program
 from mmlu_pipe.records import Endpoint, JsonObject
@@ -141,7 +142,7 @@ def jsonl_guidance_aoai(
         connect(endpoint, options) as connection,
         Book(
             data,
-            lambda salt: decides | _deployment(connection.endpoint, salt),
+            lambda salt: decides | deployment_digest(connection.endpoint, salt),
             outputs,
             ledger=ledger,
             checkpoints=checkpoints,
@@ -204,16 +205,6 @@ def jsonl_guidance_aoai(
 def register_components(register: Callable[[str, Any], None]) -> None:
     """Component 1 comes with the package."""
     register(jsonl_guidance_aoai.name, jsonl_guidance_aoai)
-
-
-def _deployment(endpoint: Endpoint, salt: str) -> JsonObject:
-    """What a ledger keeps of a deployment: enough to tell it from another one."""
-    return {
-        "endpoint": salted(endpoint.endpoint, salt),
-        "deployment": salted(endpoint.deployment, salt),
-        "model": endpoint.model,
-        "api_version": endpoint.api_version,
-    }
 
 
 def _recordings(cassette: Cassette, *, goes_on: bool) -> JsonObject:
