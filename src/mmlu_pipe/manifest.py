@@ -17,7 +17,7 @@ from mmlu_pipe.config import FREE_OPTIONS, RunConfig
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
 from mmlu_pipe.records import Endpoint, JsonObject
-from mmlu_pipe.runfolder import UNFINISHED_MANIFEST, refuse_another_run
+from mmlu_pipe.runfolder import UNFINISHED_MANIFEST, refuse_another_run, unwritable
 
 __all__ = ["Manifest", "deployment_digest"]
 
@@ -114,9 +114,7 @@ class Manifest:
             temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
             temporary.replace(self._path)
         except OSError as error:
-            failed = RunFolderError(f"{self._path}: cannot be written ({error.strerror})", path=self._path)
-            failed.exit_code = 1  # the folder was fine when the run began: the disk is full, or gone
-            raise failed from error
+            raise unwritable(self._path, error.strerror) from error
 
 
 def _read(path: Path) -> JsonObject:

@@ -16,7 +16,7 @@ from typing import Any
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.records import JsonObject, Score
 
-__all__ = ["UNFINISHED_MANIFEST", "RunFolder", "refuse_another_run"]
+__all__ = ["UNFINISHED_MANIFEST", "RunFolder", "refuse_another_run", "unwritable"]
 
 UNFINISHED_MANIFEST = ".manifest.json.new"
 """What a process that was killed while it wrote a manifest leaves."""
@@ -145,6 +145,19 @@ def _fresh(parent: Path, name: str) -> Path:
     stamp = f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     candidates = (parent / (stamp if number == 1 else f"{stamp}-{number}") for number in range(1, 1000))
     return next(path for path in candidates if not path.exists())
+
+
+def unwritable(path: Path, reason: str | None, *, exit_code: int = 1) -> RunFolderError:
+    """The error for a file that cannot be written.
+
+    Args:
+        path: the file.
+        reason: what the system says.
+        exit_code: 1 once a run goes on, when the disk is full or gone; 2 where another place is to be named.
+    """
+    failed = RunFolderError(f"{path}: cannot be written ({reason})", path=path)
+    failed.exit_code = exit_code
+    return failed
 
 
 def refuse_another_run(folder: Path, old: JsonObject, new: JsonObject) -> None:

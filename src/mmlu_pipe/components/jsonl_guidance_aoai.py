@@ -20,6 +20,7 @@ from mmlu_pipe.manifest import deployment_digest
 from mmlu_pipe.plugins import hookimpl, notify
 from mmlu_pipe.programs import load_program
 from mmlu_pipe.records import Endpoint, JsonObject
+from mmlu_pipe.runfolder import unwritable
 
 if TYPE_CHECKING:
     from mmlu_pipe.endpoint.connect import Connection
@@ -240,9 +241,7 @@ def _write_json(path: Path, value: JsonObject) -> None:
     try:
         path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     except OSError as error:
-        failed = RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path)
-        failed.exit_code = 1  # not the user's input: the disk is full, or gone
-        raise failed from error
+        raise unwritable(path, error.strerror) from error
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import BinaryIO, Literal, NamedTuple, Self
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.jsonl import dump_line
 from mmlu_pipe.records import JsonObject
-from mmlu_pipe.runfolder import refuse_another_run
+from mmlu_pipe.runfolder import refuse_another_run, unwritable
 
 __all__ = ["Fate", "Ledger", "Record"]
 
@@ -109,9 +109,7 @@ class Ledger:
                 self._handle.close()
                 raise
         except OSError as error:
-            failed = self._failed(error)
-            failed.exit_code = 2  # nothing was asked yet
-            raise failed from error
+            raise self._failed(error, exit_code=2) from error  # nothing was asked yet
 
     def __enter__(self) -> Self:
         return self
@@ -255,11 +253,9 @@ class Ledger:
                 self._places.extend([0] * missing)
             self._places[record.number] = offset if record.fate == "output" else -offset
 
-    def _failed(self, error: Exception) -> RunFolderError:
+    def _failed(self, error: Exception, *, exit_code: int = 1) -> RunFolderError:
         reason = error.strerror if isinstance(error, OSError) else "the run has ended"
-        failed = RunFolderError(f"{self._path}: cannot be written ({reason})", path=self._path)
-        failed.exit_code = 1  # not the user's input: the disk is full, or gone
-        return failed
+        return unwritable(self._path, reason, exit_code=exit_code)
 
 
 def _sound(handle: BinaryIO) -> Iterator[tuple[int, Record]]:

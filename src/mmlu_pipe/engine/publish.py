@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Self
 
 from mmlu_pipe.engine.ledger import Fate, Record
-from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.jsonl import dump_line
 from mmlu_pipe.records import ERROR_KEY, LineAnswer
+from mmlu_pipe.runfolder import unwritable
 
 __all__ = ["Outputs", "publish", "to_record"]
 
@@ -102,7 +102,7 @@ class _Sequential:
         try:
             self._handle.write(content)
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(self._path, error.strerror) from error
 
     def __enter__(self) -> Self:
         return self
@@ -117,10 +117,4 @@ def _named(path: Path, exit_code: int = 1) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritable(path, error, exit_code) from error
-
-
-def _unwritable(path: Path, error: OSError, exit_code: int = 1) -> RunFolderError:
-    failed = RunFolderError(f"{path}: cannot be written ({error.strerror})", path=path)
-    failed.exit_code = exit_code  # 1, once lines were asked: it is not the user's input that is wrong
-    return failed
+        raise unwritable(path, error.strerror, exit_code=exit_code) from error

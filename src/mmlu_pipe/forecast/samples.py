@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from mmlu_pipe.config import load_json_object
+from mmlu_pipe.engine.tally import NOT_RUN
 from mmlu_pipe.errors import ConfigError, EndpointError, RecordingError
 from mmlu_pipe.forecast.figures import Sample, Usage
 from mmlu_pipe.gate.record import read_verification
@@ -19,7 +20,6 @@ from mmlu_pipe.runfolder import RunFolder
 
 __all__ = ["sample_of_cassette", "sample_of_run"]
 
-_NOT_RUN = "not_run"  # kind of the lines that a stopped run did not come to (docs/reference.md)
 _NOTHING = Usage(0, 0, 0, 0, 0)
 
 
@@ -38,7 +38,7 @@ def sample_of_run(path: Path) -> Sample:
     answered = sum(1 for _ in read_objects(folder.output)) if folder.output.is_file() else 0
     errors = list(read_objects(folder.errors)) if folder.errors.is_file() else []
     failed = [found if isinstance(found := line.get(ERROR_KEY), dict) else {} for _, line in errors]
-    skipped = {error.get("line_number") for error in failed if error.get("kind") == _NOT_RUN}
+    skipped = {error.get("line_number") for error in failed if error.get("kind") == NOT_RUN}
     lines: dict[int, Usage] = {}
     latencies = []
     for number, call in read_objects(folder.calls):
