@@ -69,6 +69,7 @@ def test_the_public_names_are_these() -> None:
         "LineAnswer",
         "LineError",
         "MmluPipeError",
+        "Plan",
         "Run",
         "RunConfig",
         "Score",
@@ -78,6 +79,7 @@ def test_the_public_names_are_these() -> None:
         "create_dataset",
         "estimate",
         "hookimpl",
+        "plan",
         "run",
         "score",
         "start",
@@ -97,7 +99,7 @@ def test_run_takes_the_same_options_in_python_on_the_command_line_and_in_the_man
     assert set(inspect.signature(api.run).parameters) == fields
     command = root.get_command(click.Context(root), "run")
     assert command is not None
-    assert {parameter.name for parameter in command.params} == fields | {"as_json", "prices"}
+    assert {parameter.name for parameter in command.params} == fields | {"as_json", "prices", "wait"}
 
 
 def test_run_has_the_same_defaults_in_python_and_on_the_command_line() -> None:

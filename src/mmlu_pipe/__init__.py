@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmlu_pipe.api import create_dataset, run, score, start
+    from mmlu_pipe.api import Plan, create_dataset, plan, run, score, start
     from mmlu_pipe.backends.base import Backend, Run
     from mmlu_pipe.config import RunConfig
     from mmlu_pipe.errors import MmluPipeError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mmlu_pipe.api": ("create_dataset", "run", "score", "start"),
+    "mmlu_pipe.api": ("Plan", "create_dataset", "plan", "run", "score", "start"),
     "mmlu_pipe.backends.base": ("Backend", "Run"),
     "mmlu_pipe.config": ("RunConfig",),
     "mmlu_pipe.errors": ("MmluPipeError",),
@@ -44,6 +44,7 @@ __all__ = [
     "LineAnswer",
     "LineError",
     "MmluPipeError",
+    "Plan",
     "Run",
     "RunConfig",
     "Score",
@@ -53,6 +54,7 @@ __all__ = [
     "create_dataset",
     "estimate",
     "hookimpl",
+    "plan",
     "run",
     "score",
     "start",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,17 @@ from mmlu_pipe.records import Endpoint, JsonObject
 __all__ = [
     "AOAI_KEYS",
     "AUTH_MODES",
+    "CLOUD_OPTIONS",
     "CONTENT_FILTER_MODES",
     "FREE_OPTIONS",
+    "IDENTITIES",
     "OUTPUT_ENCODINGS",
     "RECORD_MODES",
+    "VERSION_SCHEMES",
     "AnswerSource",
+    "Computes",
     "RunConfig",
+    "load_computes",
     "load_endpoint",
     "load_json_object",
     "one_of",
@@ -33,14 +39,22 @@ RECORD_MODES = ("none", "once", "new_episodes", "all")
 AUTH_MODES = ("key", "entra", "auto")
 CONTENT_FILTER_MODES = ("unanswered", "count")
 OUTPUT_ENCODINGS = ("utf-8", "utf-8-sig")
+IDENTITIES = ("managed", "user")
+VERSION_SCHEMES = ("content", "epoch")
+
+CLOUD_OPTIONS = ("identity", "environment", "extra_package", "components", "version_scheme", "gate", "resume_from")
+"""Options that only a cloud backend reads."""
 
 FREE_OPTIONS = frozenset(
     (
         *("other_config", "workspace_config", "data_dir", "output_dir", "record_note", "auth"),
         *("workers", "rpm", "tpm", "timeout", "max_wait", "max_errors", "on_content_filter", "retry_errors"),
+        *CLOUD_OPTIONS,
     )
 )
 """Options that change how a run goes, and never what it answers: they may differ when it is continued."""
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 AnswerSource = Literal["live", "record", "replay", "bundled"]
 
@@ -79,6 +93,14 @@ class RunConfig:
         stream: ask for server-sent events instead of one JSON body.
         output_encoding: `utf-8`, or `utf-8-sig` for output files with a byte-order mark.
         data_dir: folder of named datasets.
+        identity: as whom a job asks: `managed` (the compute's identity), `user` (you, on your behalf), or the client
+            id of a user-assigned identity.
+        environment: an environment that exists, `NAME:VERSION` or `azureml://registries/…`; None makes the package's.
+        extra_package: further packages that a job installs, such as `my-plugin==1.0`.
+        components: components published to a registry, `azureml://registries/…`; None makes the package's.
+        version_scheme: versions of what is registered: of their `content`, or the `epoch` second.
+        gate: whether the recordings must be verified before anything is submitted.
+        resume_from: an earlier job, whose finished lines are not asked again.
     """
 
     dataset: str = "sample"
@@ -110,6 +132,13 @@ class RunConfig:
     stream: bool = False
     output_encoding: str = "utf-8"
     data_dir: Path = Path("data")
+    identity: str = "managed"
+    environment: str | None = None
+    extra_package: tuple[str, ...] = ()
+    components: str | None = None
+    version_scheme: str = "content"
+    gate: bool = True
+    resume_from: str | None = None
 
     @property
     def answer_source(self) -> AnswerSource:
@@ -135,6 +164,19 @@ class RunConfig:
         one_of("auth", self.auth, AUTH_MODES)
         one_of("output-encoding", self.output_encoding, OUTPUT_ENCODINGS)
         one_of("on-content-filter", self.on_content_filter, CONTENT_FILTER_MODES)
+        one_of("version-scheme", self.version_scheme, VERSION_SCHEMES)
+        if self.identity not in IDENTITIES and not _GUID.fullmatch(self.identity):
+            known = ", ".join(IDENTITIES)
+            raise ConfigError(
+                f"--identity {self.identity!r}: use one of {known}, or the client id of a user-assigned identity (a "
+                "GUID)",
+                key="identity",
+            )
+        if self.backend == "local":
+            for name in CLOUD_OPTIONS:
+                if getattr(self, name) != getattr(type(self), name):
+                    option = "no-gate" if name == "gate" else name.replace("_", "-")
+                    raise ConfigError(f"--{option} is for a cloud backend; add --backend azureml", key=name)
         for name in ("workers", "rpm", "tpm", "limit"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
@@ -171,6 +213,24 @@ def load_json_object(path: Path, what: str) -> JsonObject:
     return value
 
 
+@dataclass(frozen=True)
+class Computes:
+    """The clusters of the two steps; `serverless` is none of the workspace's own."""
+
+    aoai: str
+    general: str
+
+
+def load_computes(path: Path) -> Computes:
+    """The clusters that an `other_configs.json` names.
+
+    Raises:
+        ConfigError: a key is missing, misspelt, empty or not a text.
+    """
+    value = load_json_object(path, "the endpoint configuration")
+    return Computes(*(_text(value, key, path).removeprefix("azureml:") for key in COMPUTE_KEYS))
+
+
 def load_endpoint(path: Path) -> Endpoint:
     """The deployment that an `other_configs.json` names, as written there (endpoint/address.py normalises it).
 
@@ -185,7 +245,8 @@ def _text(value: Mapping[str, Any], key: str, path: Path) -> str:
     if key not in value:
         strangers = [name for name in value if name not in AOAI_KEYS + COMPUTE_KEYS]
         close = difflib.get_close_matches(key, strangers, n=1, cutoff=0.6)
-        hint = f"; is {close[0]!r} a misspelling of it?" if close else f"; it needs {', '.join(AOAI_KEYS)}"
+        needs = COMPUTE_KEYS if key in COMPUTE_KEYS else AOAI_KEYS
+        hint = f"; is {close[0]!r} a misspelling of it?" if close else f"; it needs {', '.join(needs)}"
         raise ConfigError(f"{path}: the key {key!r} is missing{hint}", path=path, key=key)
     text = value[key]
     if not isinstance(text, str) or not text.strip():

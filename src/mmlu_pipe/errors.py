@@ -14,7 +14,9 @@
     ├─ RecordingError
     │  └─ CassetteMiss(nearest) · SecretInCassette(where)
     └─ BackendError
-       └─ BackendNotInstalled(extra) · SubmissionBlocked(objections)
+       ├─ BackendNotInstalled(extra) · SubmissionBlocked(objections)
+       ├─ WorkspaceRejected(status, registered) · WorkspaceUnavailable(registered)
+       └─ JobFailed(job, step, child_error) · JobCancelled(job) · DownloadFailed(path)
 
 These are expected failures: the command line prints their message without a traceback and ends with `exit_code`.
 """
@@ -33,10 +35,13 @@ __all__ = [
     "ConfigError",
     "ContentFiltered",
     "DatasetError",
+    "DownloadFailed",
     "EndpointError",
     "EndpointRejected",
     "EndpointUnavailable",
     "ErrorBudgetExceeded",
+    "JobCancelled",
+    "JobFailed",
     "MmluPipeError",
     "ProgramError",
     "RateLimited",
@@ -49,6 +54,8 @@ __all__ = [
     "SelectFailed",
     "SubmissionBlocked",
     "Truncated",
+    "WorkspaceRejected",
+    "WorkspaceUnavailable",
 ]
 
 
@@ -292,3 +299,63 @@ class SubmissionBlocked(BackendError):
     def __init__(self, message: str, objections: Sequence[str]) -> None:
         super().__init__(message)
         self.objections = tuple(objections)
+
+
+class WorkspaceRejected(BackendError):
+    """The workspace says that something asked for is wrong, missing or not allowed.
+
+    Attributes:
+        status: HTTP status, None where the SDK refused it before it was sent.
+        registered: references of what this submission had registered before.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, status: int | None = None, registered: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.registered = tuple(registered)
+
+
+class WorkspaceUnavailable(BackendError):
+    """The workspace, its storage or its registry cannot be reached, is throttled, or has a fault of its own.
+
+    Attributes:
+        registered: references of what this submission had registered before.
+    """
+
+    def __init__(self, message: str, *, registered: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.registered = tuple(registered)
+
+
+class JobFailed(BackendError):
+    """A job ended without its outputs.
+
+    Attributes:
+        job: its name.
+        step: the step that failed first, None where no step did.
+        child_error: what that step says, with the end of its log.
+    """
+
+    def __init__(self, message: str, *, job: str, step: str | None = None, child_error: str | None = None) -> None:
+        super().__init__(message)
+        self.job = job
+        self.step = step
+        self.child_error = child_error
+
+
+class JobCancelled(BackendError):
+    """Somebody cancelled the job; what it had finished can be gone on from with `--resume-from`."""
+
+    def __init__(self, message: str, *, job: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class DownloadFailed(BackendError):
+    """An output of a job is not there, or did not arrive as the job wrote it."""
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlu_pipe import __version__
-from mmlu_pipe.config import FREE_OPTIONS, RunConfig
+from mmlu_pipe.config import FREE_OPTIONS, IDENTITIES, RunConfig
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
 from mmlu_pipe.records import Endpoint, JsonObject
@@ -78,12 +78,48 @@ class Manifest:
                     f"{path}: is not as the run left it; restore it, or give --output-dir a new folder", path=path
                 )
 
-    def begin(self) -> None:
+    @classmethod
+    def reopen(cls, path: Path) -> Manifest:
+        """The manifest of a run that another process began, to be finished.
+
+        Raises:
+            RunFolderError: there is none, or it cannot be read.
+        """
+        found = cls.__new__(cls)
+        found._path, found._previous = path, _read(path)
+        if not found._previous:
+            raise RunFolderError(f"{path}: there is no run in this folder", path=path)
+        found._value = dict(found._previous)
+        return found
+
+    @property
+    def salt(self) -> str:
+        """What the digests in it are made with."""
+        return str(self._value["salt"])
+
+    @property
+    def job(self) -> JsonObject | None:
+        """The job of a run that goes on elsewhere, as `begin` was told."""
+        found: JsonObject | None = self._value.get("job") or self._previous.get("job")
+        return found
+
+    @property
+    def options(self) -> JsonObject:
+        """The options of the run."""
+        found: JsonObject = self._value["options"]
+        return found
+
+    def begin(self, job: JsonObject | None = None) -> None:
         """Write it for the first time.
+
+        Args:
+            job: name and salted workspace of the job, where the run goes on elsewhere.
 
         Raises:
             RunFolderError: the folder cannot be written to.
         """
+        if job is not None:
+            self._value["job"] = job
         try:
             self.write()
         except RunFolderError as error:
@@ -160,6 +196,8 @@ def _options(config: RunConfig) -> JsonObject:
         return value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
     found = {field.name: shown(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if found["identity"] not in IDENTITIES:
+        found["identity"] = "client id"
     return found | {name: Path(found[name]).name for name in ("dataset", "guidance_program")}
 
 

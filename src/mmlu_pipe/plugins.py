@@ -23,7 +23,7 @@ _log = logging.getLogger("mmlu_pipe.plugins")
 _registering = threading.RLock()
 
 BUILTINS: dict[str, tuple[str, ...]] = {
-    "backends": ("mmlu_pipe.backends.local",),
+    "backends": ("mmlu_pipe.backends.local", "mmlu_pipe.backends.azureml.backend"),
     "components": (
         "mmlu_pipe.components.jsonl_guidance_aoai",
         "mmlu_pipe.components.jsonl_score_multiplechoice",
@@ -32,6 +32,7 @@ BUILTINS: dict[str, tuple[str, ...]] = {
     "dataset_loaders": ("mmlu_pipe.dataset.local_files", "mmlu_pipe.dataset.hub"),
     "commands": (
         "mmlu_pipe.cli.run",
+        "mmlu_pipe.cli.plan",
         "mmlu_pipe.cli.score",
         "mmlu_pipe.cli.create_dataset",
         "mmlu_pipe.cli.verify",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from mmlu_pipe.backends.base import Status
+from mmlu_pipe.backends.base import Description, Status
+from mmlu_pipe.config import RunConfig
+from mmlu_pipe.dataset.locate import locate
 from mmlu_pipe.errors import MmluPipeError, RunCancelled, RunFolderError
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.pipeline import OutputOf, Pipeline, Step
@@ -66,8 +69,29 @@ class LocalBackend:
     """Runs each step in this process, its outputs placed in the run folder."""
 
     demands_verification = False
+    asks_live = False
 
-    def submit(self, pipeline: Pipeline, folder: RunFolder, manifest: Manifest) -> LocalRun:
+    def locate(self, config: RunConfig) -> Path:
+        """The file of the run's dataset.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        return locate(config.dataset, config.data_dir)
+
+    def describe(self, pipeline: Pipeline, config: RunConfig, *, ask_service: bool = False) -> Description:
+        """The commands that would do the same."""
+        folder = RunFolder(config.output_dir or Path("RUN_DIR"))
+        return Description(
+            commands={
+                step.name: shlex.join(
+                    ["python", "-m", step.component.module, *step.component.arguments(_bound(step, pipeline, folder))]
+                )
+                for step in pipeline.steps
+            }
+        )
+
+    def submit(self, pipeline: Pipeline, config: RunConfig, folder: RunFolder, manifest: Manifest) -> LocalRun:
         """Run the pipeline to its end, from where an earlier process left it.
 
         Raises:

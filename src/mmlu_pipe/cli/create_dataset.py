@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from mmlu_pipe.cli.options import FILE, FOLDER
+from mmlu_pipe.config import VERSION_SCHEMES
 from mmlu_pipe.plugins import hookimpl
 
 __all__ = ["create_dataset"]
@@ -20,12 +22,20 @@ __all__ = ["create_dataset"]
 @click.option("--revision", help="Revision of a hub dataset.  [default: the pinned one]")
 @click.option(
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("data"),
     show_default=True,
     help="The data folder.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file that differs.")
+@click.option("--workspace-config", type=FILE, help="AzureML config.json: also register it there as a data asset.")
+@click.option(
+    "--version-scheme",
+    type=click.Choice(VERSION_SCHEMES),
+    default="content",
+    show_default=True,
+    help="Version of the data asset.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def create_dataset(as_json: bool, **values: Any) -> int:
     """Fetch a subject of MMLU and write it as JSONL, named mmlu_<SUBJECT>_<SPLIT>."""
@@ -40,6 +50,8 @@ def create_dataset(as_json: bool, **values: Any) -> int:
         if found.commit is not None:
             advice = "" if found.revision else f"; not pinned, to repeat this: --revision {found.commit}"
             click.echo(f"commit {found.commit}{advice}")
+        if found.asset is not None:
+            click.echo(f"data asset {found.asset.removeprefix('azureml:')}")
         click.echo(f"next: mmlu-pipe run --dataset {found.name} --other-config other_configs.json")
     return 0
 

@@ -14,7 +14,7 @@ from mmlu_pipe.plugins import hookimpl
 if TYPE_CHECKING:
     from mmlu_pipe.forecast.figures import Estimate, Expected
 
-__all__ = ["estimate"]
+__all__ = ["estimate", "rows"]
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -43,7 +43,7 @@ def estimate(as_json: bool, **values: Any) -> int:
     if as_json:
         print_json(found.to_json())
     else:
-        for name, text in _rows(found):
+        for name, text in rows(found):
             click.echo(f"{name:<20}{text}")
     return 0
 
@@ -54,7 +54,8 @@ def register_commands(register: Callable[[str, Any], None]) -> None:
     register("estimate", estimate)
 
 
-def _rows(found: Estimate) -> Iterator[tuple[str, str]]:
+def rows(found: Estimate) -> Iterator[tuple[str, str]]:
+    """Name and text of each line of a forecast."""
     yield "lines", f"{found.lines:,}"
     yield "learnt from", f"{found.sample:,} {found.sample_unit}s of a {found.source}, answered by {found.model}"
     yield "calls", _shown(found.calls)

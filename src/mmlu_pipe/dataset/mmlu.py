@@ -34,6 +34,7 @@ class CreatedDataset:
         source: the source as it was asked for.
         revision: the revision as it was asked for, the default one included; None where nothing was pinned.
         commit: the commit that the hub served, None for local sources.
+        asset: the data asset that it was registered as, None where it was not.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class CreatedDataset:
     source: str
     revision: str | None
     commit: str | None = None
+    asset: str | None = None
 
     def _repr_html_(self) -> str:
         """For notebooks; names of files and sources are escaped."""

@@ -1,0 +1,271 @@
+"""Running an evaluation, and seeing beforehand what it would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmlu_pipe.bundled import bundled_cassette, bundled_program
+from mmlu_pipe.config import RunConfig, load_endpoint
+from mmlu_pipe.errors import BackendNotInstalled, ConfigError, SubmissionBlocked
+from mmlu_pipe.hashing import sha256_file
+from mmlu_pipe.manifest import Manifest
+from mmlu_pipe.plugins import objections_to, registry
+from mmlu_pipe.records import JsonObject
+from mmlu_pipe.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from mmlu_pipe.backends.base import Backend, Description, Run
+    from mmlu_pipe.forecast.figures import Estimate
+    from mmlu_pipe.pipeline import Pipeline
+    from mmlu_pipe.records import Endpoint
+
+__all__ = ["Plan", "config_of", "plan", "plan_of", "run", "start"]
+
+PathLike = str | Path
+
+
+def run(
+    dataset: PathLike = "sample",
+    guidance_program: PathLike = "zero_shot",
+    *,
+    backend: str = "local",
+    other_config: PathLike | None = None,
+    workspace_config: PathLike = "config.json",
+    cassette: PathLike | None = None,
+    record_mode: str = "none",
+    record_note: str | None = None,
+    select_strategy: str = "auto",
+    output_dir: PathLike | None = None,
+    limit: int | None = None,
+    lines: str | None = None,
+    workers: int = 8,
+    rpm: int | None = None,
+    tpm: int | None = None,
+    timeout: float = 300.0,
+    max_wait: float = 300.0,
+    max_errors: int | str = "10",
+    on_content_filter: str = "unanswered",
+    retry_errors: bool = False,
+    correct_key: str = "correct_answer",
+    response_key: str | None = None,
+    auth: str = "auto",
+    require: str | Sequence[str] = (),
+    seed: int | None = None,
+    reasoning_effort: str | None = None,
+    stream: bool = False,
+    output_encoding: str = "utf-8",
+    data_dir: PathLike = "data",
+    identity: str = "managed",
+    environment: str | None = None,
+    extra_package: str | Sequence[str] = (),
+    components: str | None = None,
+    version_scheme: str = "content",
+    gate: bool = True,
+    resume_from: str | None = None,
+) -> Run:
+    """Evaluate a dataset with a guidance program; the arguments are the fields of `RunConfig`.
+
+    Without arguments the bundled sample is evaluated on the bundled recordings, with no network. Works inside a
+    running event loop and in notebooks.
+
+    Returns:
+        The run, with `.score`, `.outputs` and `.run_dir`: completed on the local backend, and submitted on a cloud's,
+        where `.wait()` waits for it.
+
+    Raises:
+        MmluPipeError: the input was refused (exit_code 2), or the run failed.
+    """
+    found = start(config_of(**locals()))
+    return found if found.status == "running" else found.wait()
+
+
+def config_of(**options: Any) -> RunConfig:
+    """The options of `run` as Python gives them: paths as text, one text where several are possible."""
+    for name in ("dataset", "guidance_program", "max_errors"):
+        if name in options:
+            options[name] = str(options[name])
+    for name in ("other_config", "workspace_config", "cassette", "output_dir", "data_dir"):
+        if options.get(name) is not None:
+            options[name] = Path(options[name])
+    for name in ("require", "extra_package"):
+        if name in options:
+            options[name] = (options[name],) if isinstance(options[name], str) else tuple(options[name])
+    return RunConfig(**options)
+
+
+def start(config: RunConfig) -> Run:
+    """Check everything that can be checked, then submit; what fails after that is the run's error.
+
+    Raises:
+        MmluPipeError: the input is refused; nothing was written.
+    """
+    ready = _prepare(config)
+    if objections := ready.objections:
+        raise SubmissionBlocked("not submitted:\n" + "\n".join(f"  {text}" for text in objections), objections)
+    inputs = {"dataset": ready.dataset, "guidance_program": ready.program}
+    if ready.cassette is not None and ready.cassette.is_dir():
+        inputs["cassette"] = ready.cassette
+    with RunFolder.open(config.output_dir, f"{ready.dataset.stem}-{ready.program.stem}") as folder:
+        manifest = Manifest(folder.manifest, config, inputs, ready.endpoint)
+        return ready.backend.submit(ready.pipeline, config, folder, manifest)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        backend: where it would run.
+        pipeline: name of the pipeline, and of the experiment.
+        lines: lines of the dataset.
+        description: assets, commands and documents.
+        estimate: tokens, time and money, learnt from the recordings; None without any.
+        objections: why it would not be submitted; empty if it would.
+    """
+
+    backend: str
+    pipeline: str
+    lines: int
+    description: Description
+    estimate: Estimate | None
+    objections: tuple[str, ...]
+
+    def to_json(self) -> JsonObject:
+        """One JSON object."""
+        return {
+            "backend": self.backend,
+            "pipeline": self.pipeline,
+            "lines": self.lines,
+            **asdict(self.description),
+            "estimate": self.estimate and self.estimate.to_json(),
+            "objections": list(self.objections),
+        }
+
+
+def plan(*, check_workspace: bool = False, prices: PathLike | None = None, **options: Any) -> Plan:
+    """What `run` with these options would do: assets, commands, documents, the estimate, and what stands against it.
+
+    Args:
+        check_workspace: ask the service what is there already; without it nothing is asked.
+        prices: prices file that the user wrote, for the estimate.
+        **options: those of `run`.
+
+    Raises:
+        MmluPipeError: the input is refused.
+    """
+    return plan_of(config_of(**options), check_workspace=check_workspace, prices=prices)
+
+
+def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLike | None = None) -> Plan:
+    """`plan` of options that are together already.
+
+    Raises:
+        MmluPipeError: the input is refused.
+    """
+    from mmlu_pipe.forecast.estimate import estimate
+
+    ready = _prepare(config, ask_service=check_workspace)
+    forecast = None
+    if ready.cassette is not None and ready.cassette.is_dir():
+        lines = min(ready.lines, config.limit or ready.lines)
+        forecast = estimate(cassette=ready.cassette, lines=lines, rpm=config.rpm, tpm=config.tpm, prices=prices)
+    return Plan(config.backend, ready.pipeline.name, ready.lines, ready.description, forecast, tuple(ready.objections))
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A run for which everything was found and checked."""
+
+    config: RunConfig
+    backend: Backend
+    dataset: Path
+    program: Path
+    endpoint: Endpoint | None
+    cassette: Path | None
+    lines: int
+    pipeline: Pipeline
+    description: Description
+
+    @property
+    def objections(self) -> list[str]:
+        """What the backend and the plugins, the gate among them, have against it."""
+        config = self.config
+        plan = {
+            "pipeline": self.pipeline.name,
+            "backend": config.backend,
+            "demands_verification": self.backend.demands_verification and config.gate,
+            "dataset": self.dataset,
+            "program": self.program,
+            "lines": self.lines,
+            "cassette": self.cassette,
+            "asked_with": {name: getattr(config, name) for name in ("select_strategy", "seed", "reasoning_effort")},
+            "assets": self.description.assets,
+            "commands": self.description.commands,
+            "documents": self.description.documents,
+        }
+        return [*self.description.objections, *objections_to(plan)]
+
+
+def _prepare(config: RunConfig, *, ask_service: bool = False) -> _Ready:
+    from mmlu_pipe.dataset.schema import check_dataset
+    from mmlu_pipe.pipeline import mmlu_pipeline
+    from mmlu_pipe.programs import load_program, locate_program
+
+    config.check()
+    backend = _backend(config.backend)
+    program = locate_program(config.guidance_program)
+    endpoint, cassette = _answers(config, program, backend)
+    dataset = backend.locate(config)
+    facts = check_dataset(dataset, correct_key=config.correct_key)
+    load_program(program)
+    pipeline = mmlu_pipeline(
+        config,
+        dataset=dataset,
+        program=program,
+        endpoint=endpoint,
+        cassette=None if backend.asks_live else cassette,
+        dataset_keys=facts.keys,
+    )
+    description = backend.describe(pipeline, config, ask_service=ask_service)
+    return _Ready(config, backend, dataset, program, endpoint, cassette, facts.lines, pipeline, description)
+
+
+def _backend(name: str) -> Backend:
+    backends: dict[str, Backend] = registry("backends")
+    if name not in backends:
+        raise BackendNotInstalled(f"there is no backend {name!r}; installed are {', '.join(backends)}")
+    return backends[name]
+
+
+def _answers(config: RunConfig, program: Path, backend: Backend) -> tuple[Endpoint | None, Path | None]:
+    """Where the answers come from: an endpoint, a cassette, or both; a cassette may be the proof alone."""
+    from mmlu_pipe.endpoint.address import normalise
+
+    endpoint = None if config.other_config is None else normalise(load_endpoint(config.other_config))
+    if backend.asks_live:
+        if endpoint is None:
+            raise ConfigError(
+                f"the backend {config.backend!r} asks a deployment; name it with --other-config FILE",
+                key="other_config",
+            )
+        return endpoint, config.cassette
+    if config.answer_source != "bundled":
+        return endpoint, config.cassette
+    cassette = bundled_cassette(config.dataset, program.stem)
+    recorded = bundled_program(program.stem)
+    if recorded is not None and sha256_file(recorded) != sha256_file(program):
+        raise ConfigError(
+            f"{program}: is not the bundled program of that name, whose recordings ship; name a deployment with "
+            "--other-config FILE, or recordings with --cassette DIR",
+            key="other_config",
+        )
+    if not cassette.is_dir():
+        raise ConfigError(
+            f"no recordings are bundled for the dataset {config.dataset!r} with the program {program.stem!r}; name a "
+            "deployment with --other-config FILE, or recordings with --cassette DIR",
+            key="other_config",
+        )
+    return None, cassette
