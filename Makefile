@@ -5,8 +5,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OTHER_CONFIG ?=
 RECORDINGS ?= recordings/sample-zero_shot
+JOB_PYTHON ?= python3.11
+JOB_VENV := build/environment
 
-.PHONY: help install run test lint types docs-check bench record-sample clean
+.PHONY: help install run test lint types docs-check bench record-sample environment clean
 
 help:
 	@echo "make run         evaluate the bundled sample on the bundled recordings (no account, no network)"
@@ -17,6 +19,7 @@ help:
 	@echo "make docs-check  links, options, hooks and errors of the documentation"
 	@echo "make bench       print the measurements quoted in the documentation"
 	@echo "make record-sample OTHER_CONFIG=FILE   record the sample on a deployment of yours, and check the recordings"
+	@echo "make environment resolve environments/requirements.txt, the packages of a job, again"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,11 +44,12 @@ install: $(VENV)/installed-core
 run: $(VENV)/installed-core
 	$(BIN)/mmlu-pipe run $(ARGS)
 
-# The blob storage of the rehearsal tests, from npm into the user's cache. Without it those tests are skipped, save on CI.
-$(VENV)/installed-azurite: src/mmlu_pipe/rehearsal/azurite/package-lock.json $(VENV)/installed-test
+# The blob storage and the packages of a job, for the rehearsal tests, from npm and the package index into the user's
+# cache. Without them those tests are skipped, save on CI.
+$(VENV)/installed-rehearsal: src/mmlu_pipe/rehearsal/azurite/package-lock.json environments/requirements.txt $(VENV)/installed-test
 	@$(BIN)/python -m mmlu_pipe.rehearsal && touch $@ || test "$$CI" != true
 
-test: $(VENV)/installed-test $(VENV)/installed-azurite
+test: $(VENV)/installed-test $(VENV)/installed-rehearsal
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV)/installed-dev
@@ -66,6 +70,14 @@ record-sample: $(VENV)/installed-core
 	@test -n "$(OTHER_CONFIG)" || { echo "name the deployment: make record-sample OTHER_CONFIG=other_configs.json"; exit 2; }
 	$(BIN)/mmlu-pipe run --other-config $(OTHER_CONFIG) --cassette $(RECORDINGS) --record-mode new_episodes $(ARGS)
 	$(BIN)/mmlu-pipe cassette check $(RECORDINGS)
+
+environment:
+	$(JOB_PYTHON) -m venv --clear $(JOB_VENV)
+	$(JOB_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r environments/requirements.in
+	$(JOB_VENV)/bin/python -m pip check
+	head -n 1 environments/requirements.txt > $(JOB_VENV)/requirements.txt
+	$(JOB_VENV)/bin/python -m pip freeze >> $(JOB_VENV)/requirements.txt
+	cp $(JOB_VENV)/requirements.txt environments/requirements.txt
 
 clean:
 	rm -rf $(VENV) build dist

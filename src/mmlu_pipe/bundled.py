@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["SAMPLE_DATASETS", "bundled_cassette", "bundled_program", "bundled_programs"]
+__all__ = [
+    "SAMPLE_DATASETS",
+    "bundled_cassette",
+    "bundled_program",
+    "bundled_programs",
+    "bundled_requirements",
+]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -33,3 +39,8 @@ def bundled_program(name: str) -> Path | None:
 def bundled_cassette(dataset: str, program: str) -> Path:
     """The folder of the bundled recordings of a dataset under a program; it need not exist."""
     return _root() / "cassettes" / f"{dataset}-{program}"
+
+
+def bundled_requirements() -> Path:
+    """The pins of a job's packages."""
+    return _root() / "environments" / "requirements.txt"

@@ -58,6 +58,7 @@ class Manifest:
             "error": None,
         }
         if self._previous:
+            self._value |= {name: self._previous[name] for name in ("job",) if name in self._previous}
             refuse_another_run(path.parent, _deciding(self._previous), _deciding(self._value))
 
     @property
@@ -92,6 +93,36 @@ class Manifest:
         found._value = dict(found._previous)
         return found
 
+    @classmethod
+    def adopt(cls, path: Path, config: RunConfig, facts: JsonObject, *, started: str, version: str) -> Manifest:
+        """The manifest of a run that another machine began, as far as the run itself tells.
+
+        Args:
+            path: where it is to be kept.
+            config: its options.
+            facts: what component 1 settled; it tells the hashes of the inputs.
+            started: when it began.
+            version: of the mmlu-pipe that began it.
+        """
+        found = cls.__new__(cls)
+        found._path, found._previous = path, {}
+        inputs = {"dataset": facts.get("dataset"), "guidance_program": facts.get("program")}
+        found._value = {
+            "format": _FORMAT,
+            "status": "running",
+            "started": started,
+            "finished": None,
+            "options": _options(config),
+            "inputs": {name: {"name": told["file"], "sha256": told["sha256"]} for name, told in inputs.items() if told},
+            "salt": secrets.token_hex(8),
+            "endpoint": None,
+            "outputs": {},
+            "versions": {"mmlu-pipe": version},
+            "run": {},
+            "error": None,
+        }
+        return found
+
     @property
     def salt(self) -> str:
         """What the digests in it are made with."""
@@ -100,7 +131,7 @@ class Manifest:
     @property
     def job(self) -> JsonObject | None:
         """The job of a run that goes on elsewhere, as `begin` was told."""
-        found: JsonObject | None = self._value.get("job") or self._previous.get("job")
+        found: JsonObject | None = self._value.get("job")
         return found
 
     @property

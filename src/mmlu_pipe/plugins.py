@@ -33,7 +33,12 @@ BUILTINS: dict[str, tuple[str, ...]] = {
     "commands": (
         "mmlu_pipe.cli.run",
         "mmlu_pipe.cli.plan",
+        "mmlu_pipe.cli.rehearse",
+        "mmlu_pipe.cli.doctor",
+        "mmlu_pipe.cli.publish",
+        "mmlu_pipe.cli.jobs",
         "mmlu_pipe.cli.score",
+        "mmlu_pipe.cli.compare",
         "mmlu_pipe.cli.create_dataset",
         "mmlu_pipe.cli.verify",
         "mmlu_pipe.cli.estimate",

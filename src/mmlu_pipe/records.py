@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from mmlu_pipe.errors import ConfigError
 
 __all__ = [
     "ERROR_KEY",
+    "Calibration",
     "Call",
+    "ChiSquared",
     "Endpoint",
     "Interval",
     "JsonObject",
     "LineAnswer",
     "LineError",
+    "Macro",
+    "PositionBias",
+    "ReliabilityBin",
     "Score",
     "SubScore",
 ]
@@ -124,57 +131,139 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class SubScore:
-    """Accuracy of a part of the lines: a subject or a category."""
+class Macro:
+    """The mean of the accuracies of some subjects, each of which counts alike; see scoring/intervals.py."""
 
-    count: int
-    n_correct: int
-    accuracy: float | None
+    subjects: int
+    accuracy: float
     stderr: float | None
-    ci95: Interval | None
-
-    @classmethod
-    def from_json(cls, value: JsonObject) -> SubScore:
-        """Read what `to_json` of a score wrote."""
-        return cls(**value | {"ci95": _interval(value["ci95"])})
 
 
-@dataclass(frozen=True)
-class Score:
-    """The result of component 2.
+@dataclass(frozen=True, kw_only=True)
+class SubScore:
+    """Accuracy of a part of the lines: a subject or a category.
 
     Attributes:
         count: answered + unanswered + failed lines.
         n_correct: lines whose response equals the correct answer.
-        accuracy: n_correct / count; None where count is 0.
-        accuracy_answered: n_correct / answered; None where nothing was answered.
+        accuracy: n_correct / count, the micro average; None where count is 0.
         stderr: standard error of `accuracy`.
         ci95: 95 % Wilson score interval of `accuracy`.
         answered: lines with a response that is not null.
         unanswered: lines whose response is missing or null.
         failed: lines in the error dataset.
-        failed_by_kind: kind → lines.
         invalid: answered lines whose response is no index of their choices (counted as wrong).
-        response_key: key under which the responses were found.
-        by_subject: subject → part.
-        by_category: MMLU category → part; subjects outside MMLU's 57 are in none.
+        accuracy_answered: n_correct / answered; None where nothing was answered.
+        ci95_answered: 95 % Wilson score interval of `accuracy_answered`.
+        macro: mean over the subjects of the part; None for a subject.
     """
 
     count: int
     n_correct: int
     accuracy: float | None
-    accuracy_answered: float | None
     stderr: float | None
     ci95: Interval | None
     answered: int
     unanswered: int
     failed: int
-    failed_by_kind: Mapping[str, int]
     invalid: int
+    accuracy_answered: float | None
+    ci95_answered: Interval | None
+    macro: Macro | None = None
+
+
+@dataclass(frozen=True)
+class ChiSquared:
+    """A chi-squared test: the statistic, its degrees of freedom, and the probability of one as large by chance."""
+
+    statistic: float
+    degrees: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class PositionBias:
+    """Which positions a model chooses, beside those that are correct; see scoring/positions.py.
+
+    Attributes:
+        lines: answered lines whose response and correct answer are indices of their choices.
+        chosen: how often each position was chosen, from the first.
+        correct: how often each was the correct one.
+        goodness_of_fit: Pearson's test of `chosen` against `correct` as expected counts.
+        marginal_homogeneity: the Stuart-Maxwell test, which pairs them line by line; None where all answers are right.
+    """
+
+    lines: int
+    chosen: Sequence[int]
+    correct: Sequence[int]
+    goodness_of_fit: ChiSquared | None
+    marginal_homogeneity: ChiSquared | None
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The lines whose confidence lies in (low, high]: how many, how sure, how often right.
+
+    Attributes:
+        ci95: 95 % Wilson score interval of `accuracy`.
+        confidence: mean confidence; None where the bin is empty.
+    """
+
+    low: float
+    high: float
+    count: int
+    n_correct: int
+    accuracy: float | None
+    ci95: Interval | None
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities of the options can be trusted; see scoring/calibration.py.
+
+    Attributes:
+        lines: answered lines with a distribution over their choices.
+        options: how the program spells a choice: `index` (from 0), `number` (from 1), `letter`, or `choice` (its text).
+        expected_calibration_error: mean distance of confidence and accuracy over `bins`, from 0 to 1.
+        brier: multi-class Brier score, from 0 (sure and right) to 2 (sure and wrong).
+        mass_outside: mean probability of what is none of the options, or was not listed.
+        most_mass_outside: the most of it on a line.
+        not_most_probable: lines whose response is not the most probable option.
+        bins: ten of equal width, by the confidence in the response.
+    """
+
+    lines: int
+    options: str
+    expected_calibration_error: float
+    brier: float
+    mass_outside: float
+    most_mass_outside: float
+    not_most_probable: int
+    bins: Sequence[ReliabilityBin]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(SubScore):
+    """The result of component 2: the figures of all lines, and what is told of them alone.
+
+    Attributes:
+        failed_by_kind: kind → lines.
+        response_key: key under which the responses were found.
+        correct_key: key of the correct answers.
+        by_subject: subject → part.
+        by_category: MMLU category → part; subjects outside MMLU's 57 are in none.
+        position_bias: None where no answer is an index.
+        calibration: None where the calls hold no distribution over the choices.
+    """
+
+    failed_by_kind: Mapping[str, int]
     response_key: str
     correct_key: str
     by_subject: Mapping[str, SubScore]
     by_category: Mapping[str, SubScore]
+    position_bias: PositionBias | None = None
+    calibration: Calibration | None = None
 
     def to_json(self) -> JsonObject:
         """The content of `score.json`."""
@@ -182,7 +271,7 @@ class Score:
 
     def _repr_html_(self) -> str:
         """For notebooks; names of subjects come from datasets and are escaped."""
-        rows: dict[str, Score | SubScore] = {"all lines": self, **self.by_category, **self.by_subject}
+        rows: dict[str, SubScore] = {"all lines": self, **self.by_category, **self.by_subject}
         cells = "".join(
             f"<tr><td>{html.escape(name)}</td><td>{part.count}</td><td>{part.n_correct}</td>"
             f"<td>{'' if part.accuracy is None else f'{part.accuracy:.1%}'}</td></tr>"
@@ -192,13 +281,43 @@ class Score:
 
     @classmethod
     def from_json(cls, value: JsonObject) -> Score:
-        """Read the content of `score.json`."""
-        parts = {
-            name: {key: SubScore.from_json(part) for key, part in value[name].items()}
-            for name in ("by_subject", "by_category")
-        }
-        return cls(**value | parts | {"ci95": _interval(value["ci95"])})
+        """Read the content of `score.json`.
+
+        Raises:
+            ConfigError: it is not what this version of mmlu-pipe writes.
+        """
+        try:
+            found: Score = _read(cls, value)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"this is no score of mmlu-pipe, or one of an older version ({type(error).__name__}: {error}); the "
+                "answers are kept, so make it anew: mmlu-pipe score RUN_DIR --output FILE"
+            ) from error
+        return found
 
 
-def _interval(value: JsonObject | None) -> Interval | None:
-    return None if value is None else Interval(**value)
+_RECORDS: dict[str, Any] = {
+    "ci95": Interval,
+    "ci95_answered": Interval,
+    "macro": Macro,
+    "position_bias": PositionBias,
+    "goodness_of_fit": ChiSquared,
+    "marginal_homogeneity": ChiSquared,
+    "calibration": Calibration,
+}
+"""Key of `score.json` → the record under it."""
+
+
+def _read(record: Any, value: JsonObject) -> Any:
+    """A record and those within it, from what `asdict` made of them; keys of later versions are left out."""
+
+    def inner(key: str, value: Any) -> Any:
+        if key in ("by_subject", "by_category"):
+            return {name: _read(SubScore, part) for name, part in value.items()}
+        if key == "bins":
+            return tuple(_read(ReliabilityBin, each) for each in value)
+        if key in _RECORDS and value is not None:
+            return _read(_RECORDS[key], value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return record(**{field.name: inner(field.name, value[field.name]) for field in fields(record)})

@@ -80,6 +80,16 @@ def test_ports_come_from_the_annotations_in_order():
     assert (port("data").file_name, port("result").file_name) == (None, "result.json")
 
 
+def test_an_output_of_this_disk_alone_says_so():
+    def function(
+        *,
+        notes: Annotated[Path | None, Output("for this disk alone", local=True)] = None,
+        result: Annotated[Path, Output("for everybody")],
+    ) -> None: ...
+
+    assert {port.name: port.local for port in declared(function).ports} == {"notes": True, "result": False}
+
+
 def test_a_positional_parameter_is_refused():
     def wrong(data: Annotated[Path, Input("a file")]) -> None: ...
 

@@ -1,4 +1,5 @@
 import codecs
+import hashlib
 import importlib.resources
 import json
 import os
@@ -302,6 +303,24 @@ def test_facts_say_what_was_settled_and_counted(desk):
     text = facts.read_text(encoding="utf-8")
     assert "127.0.0.1" not in text
     assert str(desk.folder) not in text
+
+
+def hashes(found):
+    return {f"{name}.jsonl": hashlib.sha256(found.bytes[name]).hexdigest() for name in DATA}
+
+
+@pytest.mark.parametrize("max_errors", ["0", "5"])
+def test_facts_have_the_hashes_of_the_files_also_of_a_run_that_stopped(desk, max_errors):
+    facts = desk.folder / "facts.json"
+    with AoaiServer(
+        answer=lambda _body, count: Reply('{"choice": "1"}') if count == 0 else filtered_prompt()
+    ) as server:
+        lines = [question(number) for number in range(3)]
+        more = {"max_errors": max_errors, "on_content_filter": "count", "guidance_workers": 1}
+        found = desk.run(lines, server, run_facts=facts, **more)
+    assert (found.ended is None) == (max_errors == "5")
+    assert all(found.bytes.values())
+    assert json.loads(facts.read_text(encoding="utf-8"))["outputs"] == hashes(found)
 
 
 # Refused before any request is paid

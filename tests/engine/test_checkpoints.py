@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmlu_pipe.components.jsonl_guidance_aoai import jsonl_guidance_aoai
-from mmlu_pipe.engine.checkpoints import Checkpoints
+from mmlu_pipe.engine.checkpoints import Checkpoints, go_on_from
 from mmlu_pipe.engine.ledger import Ledger, Record
 from mmlu_pipe.errors import RunFolderError
 from tests.servers.aoai import AoaiServer
@@ -120,6 +120,74 @@ def test_a_folder_that_takes_no_file_is_warned_of_and_the_run_goes_on(tmp_path, 
         assert numbers(ledger) == [1, 2]
 
 
+# Going on from an earlier job
+
+
+def earlier(tmp_path, *records):
+    folder = tmp_path / "earlier" / "checkpoints"
+    with Ledger(tmp_path / "of the earlier", run) as ledger:
+        checkpoints = Checkpoints(ledger, folder, 2)
+        for each in records:
+            ledger.append(each)
+            checkpoints.count()
+        checkpoints.write()
+    return folder
+
+
+def failed(number, text):
+    return Record(number, "errors", b'{"error": "%s"}\n' % text, b"")
+
+
+def test_another_jobs_lines_are_taken_over_and_its_folder_stays_as_it_was(tmp_path):
+    theirs = earlier(tmp_path, *map(record, range(1, 6)))
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in theirs.iterdir()}
+    with Ledger(tmp_path / "a", run) as ledger:
+        go_on_from(ledger, theirs)
+        assert numbers(ledger) == [1, 2, 3, 4, 5]
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in theirs.iterdir()} == before
+
+
+def test_what_was_taken_over_is_in_the_own_checkpoints_once(tmp_path, folder):
+    theirs = earlier(tmp_path, *map(record, range(1, 6)))
+    for start in range(2):
+        with Ledger(tmp_path / f"disk {start}", run) as ledger:
+            checkpoints = Checkpoints(ledger, folder, 100)
+            go_on_from(ledger, theirs)
+            ledger.append(record(6 + start))
+            checkpoints.write()
+    with Ledger(tmp_path / "c", run) as ledger:
+        Checkpoints(ledger, folder, 100)
+        assert numbers(ledger) == list(range(1, 8))
+    assert sum(path.read_bytes().count(b'{"a": 3}') for path in folder.iterdir()) == 1
+
+
+def test_the_own_lines_go_before_those_of_the_earlier_job_and_its_later_ones_before_its_first(tmp_path):
+    theirs = earlier(tmp_path, failed(1, b"first"), failed(2, b"first"), failed(2, b"last"))
+    with Ledger(tmp_path / "a", run) as ledger:
+        ledger.append(failed(1, b"own"))
+        go_on_from(ledger, theirs)
+        assert [each.line for each in ledger.records()] == [b'{"error": "own"}\n', b'{"error": "last"}\n']
+
+
+def test_the_earlier_job_must_be_of_the_same_run(tmp_path):
+    theirs = earlier(tmp_path, record(1))
+    with (
+        Ledger(tmp_path / "b", lambda salt: run(salt, seed=7)) as ledger,
+        pytest.raises(RunFolderError, match=r"differs in seed \(it was None, now 7\)"),
+    ):
+        go_on_from(ledger, theirs)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_earlier_job_without_checkpoints_is_no_silent_start_from_the_beginning(tmp_path, there):
+    theirs = tmp_path / "earlier"
+    if there:
+        theirs.mkdir()
+        (theirs / "output.jsonl").touch()
+    with Ledger(tmp_path / "a", run) as ledger, pytest.raises(RunFolderError, match="holds no checkpoints"):
+        go_on_from(ledger, theirs)
+
+
 # A step of a job
 
 
@@ -204,6 +272,36 @@ def test_a_step_that_is_told_to_end_loses_nothing(tmp_path, write_dataset, undis
         found, _ = step.finish()
         assert set(step.asked().values()) == {1}
     assert found == undisturbed
+
+
+def test_another_job_goes_on_from_the_checkpoints_of_one_that_was_stopped(tmp_path, write_dataset, undisturbed):
+    with AoaiServer(answer=picks) as server:
+        first = Step(tmp_path / "first", server, write_dataset)
+        stopped = first.until_asked(LINES // 2)
+        stopped.send_signal(signal.SIGTERM)
+        stopped.communicate(timeout=WAIT_S)
+        second = Step(tmp_path / "second", server, write_dataset)
+        second.ports |= {"resume_from": first.mounted / "checkpoints", "max_wait": 9.0}
+        found, _ = second.finish()
+        third = Step(tmp_path / "third", server, write_dataset)
+        third.ports |= {"resume_from": second.mounted / "checkpoints", "auth": "key"}
+        again, _ = third.finish()
+        assert set(first.asked().values()) == {1}
+        assert len(first.asked()) == LINES
+    assert found == again == undisturbed
+
+
+def test_a_job_of_other_options_does_not_go_on_from_it(tmp_path, write_dataset):
+    with AoaiServer(answer=picks) as server:
+        first = Step(tmp_path / "first", server, write_dataset)
+        first.finish()
+        second = Step(tmp_path / "second", server, write_dataset)
+        second.ports |= {"resume_from": first.mounted / "checkpoints", "seed": 7}
+        process = second.start()
+        _, stderr = process.communicate(timeout=WAIT_S)
+        assert process.returncode == 2
+        assert "differs in seed" in stderr
+        assert len(server.requests) == LINES
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,13 +166,16 @@ def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLik
         MmluPipeError: the input is refused.
     """
     from mmlu_pipe.forecast.estimate import estimate
+    from mmlu_pipe.gate.record import verification_note
 
-    ready = _prepare(config, ask_service=check_workspace)
-    forecast = None
+    ready = _prepare(config, offline=not check_workspace, ask_service=check_workspace)
+    description, forecast = ready.description, None
     if ready.cassette is not None and ready.cassette.is_dir():
         lines = min(ready.lines, config.limit or ready.lines)
         forecast = estimate(cassette=ready.cassette, lines=lines, rpm=config.rpm, tpm=config.tpm, prices=prices)
-    return Plan(config.backend, ready.pipeline.name, ready.lines, ready.description, forecast, tuple(ready.objections))
+        if note := verification_note(ready.cassette):
+            description = replace(description, notes=[*description.notes, note])
+    return Plan(config.backend, ready.pipeline.name, ready.lines, description, forecast, tuple(ready.objections))
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class _Ready:
         return [*self.description.objections, *objections_to(plan)]
 
 
-def _prepare(config: RunConfig, *, ask_service: bool = False) -> _Ready:
+def _prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = False) -> _Ready:
     from mmlu_pipe.dataset.schema import check_dataset
     from mmlu_pipe.pipeline import mmlu_pipeline
     from mmlu_pipe.programs import load_program, locate_program
@@ -218,7 +221,7 @@ def _prepare(config: RunConfig, *, ask_service: bool = False) -> _Ready:
     backend = _backend(config.backend)
     program = locate_program(config.guidance_program)
     endpoint, cassette = _answers(config, program, backend)
-    dataset = backend.locate(config)
+    dataset = backend.locate(config, ask_service=not offline)
     facts = check_dataset(dataset, correct_key=config.correct_key)
     load_program(program)
     pipeline = mmlu_pipeline(

@@ -99,11 +99,11 @@ class Backend(Protocol):
     demands_verification: bool
     asks_live: bool
 
-    def locate(self, config: RunConfig) -> Path:
-        """The file of the run's dataset on this machine.
+    def locate(self, config: RunConfig, *, ask_service: bool = True) -> Path:
+        """The file of the run's dataset on this machine, where it may have to be brought first.
 
         Raises:
-            MmluPipeError: there is no such dataset.
+            MmluPipeError: there is no such dataset, or the service would have to be asked and may not be.
         """
 
     def describe(self, pipeline: Pipeline, config: RunConfig, *, ask_service: bool = False) -> Description:

@@ -71,7 +71,7 @@ class LocalBackend:
     demands_verification = False
     asks_live = False
 
-    def locate(self, config: RunConfig) -> Path:
+    def locate(self, config: RunConfig, *, ask_service: bool = True) -> Path:
         """The file of the run's dataset.
 
         Raises:

@@ -51,11 +51,13 @@ class Output:
         description: what it is.
         file_name: used where the given path of a file is a folder.
         folder: a folder of files.
+        local: only where the disk stays; a cloud backend leaves it out.
     """
 
     description: str
     file_name: str | None = None
     folder: bool = False
+    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Port:
     optional: bool
     default: str | int | float | bool | None
     file_name: str | None = None
+    local: bool = False
 
     @property
     def required(self) -> bool:
@@ -241,7 +244,7 @@ def _port(parameter: inspect.Parameter, hint: Any) -> Port:
     default = None if parameter.default is inspect.Parameter.empty else parameter.default
     if isinstance(marker, Output):
         place: PortType = "uri_folder" if marker.folder else "uri_file"
-        return Port(parameter.name, place, "output", marker.description, optional, None, marker.file_name)
+        return Port(parameter.name, place, "output", marker.description, optional, None, marker.file_name, marker.local)
     if not isinstance(marker, Input):
         raise TypeError(f"port {parameter.name!r} needs Annotated[type, Input(…) or Output(…)]")
     if base is not Path and base not in _SCALARS:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mmlu_pipe.components.component import Input, Output, component
-from mmlu_pipe.config import AUTH_MODES, OUTPUT_ENCODINGS, RECORD_MODES, one_of
+from mmlu_pipe.config import AUTH_MODES, IDENTITIES, OUTPUT_ENCODINGS, RECORD_MODES, one_of
 from mmlu_pipe.engine.lines import Lines
 from mmlu_pipe.errors import ConfigError, RecordingError, RunCancelled, RunFolderError
 from mmlu_pipe.hashing import sha256_file, sha256_folder
@@ -46,7 +46,8 @@ def jsonl_guidance_aoai(
     max_errors: Annotated[str, Input("failed lines that the run survives: a number or a percentage")] = "10",
     on_content_filter: Annotated[str, Input("whether filtered lines count there: unanswered or count")] = "unanswered",
     retry_errors: Annotated[bool, Input("ask the failed lines of the ledger again")] = False,
-    auth: Annotated[str, Input("key, entra or auto")] = "auto",
+    auth: Annotated[str, Input("key, entra or auto; in a job also managed or user, its identity")] = "auto",
+    identity_client_id: Annotated[str | None, Input("client id of a user-assigned managed identity")] = None,
     select_strategy: Annotated[str, Input("how select works: auto, json_schema, logprob, text")] = "auto",
     require: Annotated[str | None, Input("fields that must be sent, separated by commas")] = None,
     seed: Annotated[int | None, Input("sampling seed")] = None,
@@ -59,12 +60,15 @@ def jsonl_guidance_aoai(
     record_mode: Annotated[str, Input("none, once, new_episodes or all")] = "none",
     record_note: Annotated[str | None, Input("free text for the provenance of a recording")] = None,
     checkpoint_every: Annotated[int, Input("finished lines between one checkpoint and the next")] = 500,
+    resume_from: Annotated[Path | None, Input("checkpoints of an earlier job, to go on from", folder=True)] = None,
     output_dataset: Annotated[Path, Output("answered lines with the program's keys", file_name="output.jsonl")],
     error_dataset: Annotated[Path, Output("failed lines with the key _error", file_name="errors.jsonl")],
     calls_dataset: Annotated[Path, Output("a record for each model call", file_name="calls.jsonl")],
     run_facts: Annotated[Path | None, Output("what was settled and counted, as JSON", file_name="facts.json")] = None,
     checkpoints: Annotated[Path | None, Output("copies of the ledger, for a node that is lost", folder=True)] = None,
-    ledger: Annotated[Path | None, Output("finished lines, on local disk only", file_name="ledger.jsonl")] = None,
+    ledger: Annotated[
+        Path | None, Output("finished lines, on local disk only", file_name="ledger.jsonl", local=True)
+    ] = None,
 ) -> None:
     """Run a guidance program on every line of a JSONL dataset.
 
@@ -83,7 +87,9 @@ def jsonl_guidance_aoai(
     ):
         if number is not None and number < 1:
             raise ConfigError(f"--{name} must be at least 1, not {number}", key=name)
-    one_of("auth", auth, AUTH_MODES)
+    one_of("auth", auth, (*AUTH_MODES, *IDENTITIES))
+    if identity_client_id is not None and auth != "managed":
+        raise ConfigError("--identity_client_id belongs to --auth managed", key="identity_client_id")
     one_of("output_encoding", output_encoding, OUTPUT_ENCODINGS)
     one_of("record_mode", record_mode, RECORD_MODES)
     if record_mode != "none" and (endpoint is None or cassette is None):
@@ -109,6 +115,7 @@ def jsonl_guidance_aoai(
     budget = ErrorBudget.parse(max_errors, len(data), filtered_count=on_content_filter == "count")
     options = ModelOptions(
         auth=auth,
+        identity_client_id=identity_client_id,
         workers=guidance_workers,
         rpm=requests_per_minute,
         tpm=tokens_per_minute,
@@ -148,6 +155,7 @@ def jsonl_guidance_aoai(
             ledger=ledger,
             checkpoints=checkpoints,
             checkpoint_every=checkpoint_every,
+            resume_from=resume_from,
             retry_errors=retry_errors,
         ) as book,
     ):
@@ -184,6 +192,13 @@ def jsonl_guidance_aoai(
         finally:
             notify("run_finished", status=status)
             facts |= book.tally.to_json() | connection.facts
+            if book.published:
+                published = {
+                    "output.jsonl": output_dataset,
+                    "errors.jsonl": error_dataset,
+                    "calls.jsonl": calls_dataset,
+                }
+                facts["outputs"] = {name: sha256_file(path) for name, path in published.items()}
             if connection.cassette is not None:
                 facts["recordings"] = _recordings(connection.cassette, goes_on=before > 0)
             if connection.records and connection.cassette is not None:

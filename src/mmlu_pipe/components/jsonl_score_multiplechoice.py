@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
 from mmlu_pipe.plugins import hookimpl
 from mmlu_pipe.records import ERROR_KEY, JsonObject, Score
 from mmlu_pipe.scoring.accuracy import score_counted, score_lines
+from mmlu_pipe.scoring.calls import calibrate
 from mmlu_pipe.scoring.columns import MIN_BYTES, count_alike
 
 __all__ = ["DEFAULT_RESPONSE_KEY", "jsonl_score_multiplechoice"]
@@ -46,13 +48,13 @@ def jsonl_score_multiplechoice(
     dataset_keys: Annotated[str | None, Input("keys that the dataset had before the run, as a JSON list")] = None,
     error_dataset: Annotated[Path | None, Input("JSONL file of the failed lines, counted as not correct")] = None,
     calls_dataset: Annotated[
-        Path | None, Input("JSONL file of the model calls; only its first line is read, to see that it is one")
+        Path | None, Input("JSONL file of the model calls, whose distributions tell how far they can be trusted")
     ] = None,
     score_dataset: Annotated[Path, Output("JSON file of the score", file_name="score.json")],
 ) -> None:
     """Score responses to multiple-choice questions: accuracy with a 95 % interval, by subject and by category.
 
-    The score depends on the content of the datasets alone, so equal inputs give equal bytes.
+    Of the calls only their line, distribution and error count, never a time: equal answers give equal bytes.
 
     Raises:
         ConfigError: the key of the response has to be named, or `dataset_keys` is no list of names.
@@ -60,9 +62,8 @@ def jsonl_score_multiplechoice(
         RunFolderError: the score cannot be written.
     """
     own = {*(_DATASET_KEYS if dataset_keys is None else _names(dataset_keys)), correct_key, ERROR_KEY}
-    if calls_dataset is not None:
-        next(jsonl.read_objects(calls_dataset), None)
-    failed = () if error_dataset is None else (line for _, line in jsonl.read_objects(error_dataset))
+    numbers: set[int] = set()
+    failed = () if error_dataset is None else _failed(error_dataset, numbers)
     counted = _counted(input_dataset, response_key, correct_key, own)
     if counted is not None:
         response_key, lines = counted
@@ -76,6 +77,9 @@ def jsonl_score_multiplechoice(
         scorable = _scorable(input_dataset, correct_key, problems)
         score = score_lines(scorable, failed, response_key=response_key, correct_key=correct_key)
         jsonl.list_problems(input_dataset, problems)
+    if calls_dataset is not None:
+        keys = {"response_key": response_key, "correct_key": correct_key}
+        score = replace(score, calibration=calibrate(input_dataset, calls_dataset, numbers, **keys))
     _write(score, score_dataset)
 
 
@@ -94,6 +98,15 @@ def _names(text: str) -> list[str]:
 
 def _lines(path: Path) -> Iterator[JsonObject]:
     return (line for _, line in jsonl.read_objects(path))
+
+
+def _failed(path: Path, numbers: set[int]) -> Iterator[JsonObject]:
+    """The failed lines; their numbers in the dataset are added to `numbers`."""
+    for _, line in jsonl.read_objects(path):
+        error = line.get(ERROR_KEY)
+        if isinstance(error, dict) and isinstance(number := error.get("line_number"), int):
+            numbers.add(number)
+        yield line
 
 
 def _counted(

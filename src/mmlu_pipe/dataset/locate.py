@@ -10,7 +10,7 @@ from mmlu_pipe.bundled import SAMPLE_DATASETS
 from mmlu_pipe.dataset.mmlu import SPLITS
 from mmlu_pipe.errors import DatasetError
 
-__all__ = ["locate", "subject_and_split"]
+__all__ = ["advice", "locate", "subject_and_split"]
 
 _MMLU_NAME = re.compile(rf"mmlu_(?P<subject>[A-Za-z0-9_]+)_(?P<split>{'|'.join(SPLITS)})")
 
@@ -34,7 +34,7 @@ def locate(name_or_path: str, data_dir: Path) -> Path:
         if name_or_path and _is_file(path):
             return path
         looked = "that is a folder, not a file" if _is_dir(path) else "no such file"
-    raise DatasetError(f"dataset {name_or_path!r}: {looked}{_advice(name_or_path, data_dir)}", path=path)
+    raise DatasetError(f"dataset {name_or_path!r}: {looked}{advice(name_or_path, data_dir)}", path=path)
 
 
 def subject_and_split(name: str) -> tuple[str, str] | None:
@@ -47,7 +47,8 @@ def _is_plain(name: str) -> bool:
     return bool(name) and name not in {".", ".."} and not any(letter in name for letter in "/\\\0")
 
 
-def _advice(name: str, data_dir: Path) -> str:
+def advice(name: str, data_dir: Path) -> str:
+    """Indented lines for people whose dataset is not there: close names, the command that creates it."""
     stem = Path(name).name.removesuffix(".jsonl")
     known = {*SAMPLE_DATASETS, *(path.stem for path in data_dir.glob("*.jsonl"))}
     lines = []

@@ -37,9 +37,13 @@ _log = logging.getLogger("mmlu_pipe.endpoint")
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How to reach a model, and how to ask it; the fields mean what they mean in config.RunConfig."""
+    """How to reach a model, and how to ask it; the fields mean what they mean in config.RunConfig.
+
+    In a job, `auth` may be one of config.IDENTITIES, with the client id of a user-assigned one.
+    """
 
     auth: str = "auto"
+    identity_client_id: str | None = None
     workers: int = 8
     rpm: int | None = None
     tpm: int | None = None
@@ -123,7 +127,11 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
     replays = cassette is not None and (
         options.record_mode == "none" or (options.record_mode == "once" and cassette.existed)
     )
-    credential = Credential(_NO_AUTH, key="recorded") if replays else choose_credential(endpoint, options.auth)
+    credential = (
+        Credential(_NO_AUTH, key="recorded")
+        if replays
+        else choose_credential(endpoint, options.auth, options.identity_client_id)
+    )
     if not settled.capabilities.chat:
         _log.warning("%s is not known as a chat model; the endpoint may refuse it", endpoint.model)
     if replays:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from mmlu_pipe.endpoint.credentials import JOB_PRINCIPALS
 from mmlu_pipe.endpoint.wire import filtered_categories
 from mmlu_pipe.errors import (
     AuthenticationFailed,
@@ -121,6 +122,11 @@ def _inner(error: JsonObject) -> JsonObject:
 
 
 def _advice(status: int, auth_shown: str) -> str:
+    if auth_shown.startswith(JOB_PRINCIPALS):
+        return (
+            f"give the {auth_shown} the role 'Cognitive Services OpenAI User' on the resource (it takes some minutes "
+            "to hold), and let the compute through its network rules"
+        )
     if "key" in auth_shown.lower():
         if status == 403:
             return "the resource may forbid keys or your network: try --auth entra, or check its network rules"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from mmlu_pipe.engine.checkpoints import Checkpoints
+from mmlu_pipe.engine.checkpoints import Checkpoints, go_on_from
 from mmlu_pipe.engine.evaluate import Line, not_run
 from mmlu_pipe.engine.ledger import Ledger, Record
 from mmlu_pipe.engine.lines import Lines
@@ -34,10 +34,12 @@ class Book:
         ledger: a file on local disk; None takes a temporary one.
         checkpoints: folder for copies of the ledger, which is continued from them; None makes none.
         checkpoint_every: finished lines between one copy and the next.
+        resume_from: checkpoints of an earlier job, whose finished lines are taken over; None takes none.
         retry_errors: leave the failed lines to be asked again.
 
     Attributes:
         tally: the counts of all lines so far, those of earlier processes among them.
+        published: whether the files of the run are written.
 
     Raises:
         RunFolderError: the ledger is of another run, or it or a file of the run cannot be written.
@@ -52,9 +54,11 @@ class Book:
         ledger: Path | None = None,
         checkpoints: Path | None = None,
         checkpoint_every: int = 500,
+        resume_from: Path | None = None,
         retry_errors: bool = False,
     ) -> None:
         outputs.check()
+        self.published = False
         self._lines = lines
         self._outputs = outputs
         self._temporary = Path(tempfile.mkdtemp(prefix="mmlu-pipe-")) if ledger is None else None
@@ -66,6 +70,8 @@ class Book:
             self._checkpoints = (
                 None if checkpoints is None else Checkpoints(self._ledger, checkpoints, checkpoint_every)
             )
+            if resume_from is not None:
+                go_on_from(self._ledger, resume_from)
             if retry_errors:
                 self._ledger.reopen_failed()
             self.tally = Tally.of(self._ledger.records())
@@ -131,6 +137,7 @@ class Book:
             failed = RunFolderError(told, path=error.path)
             failed.exit_code = error.exit_code
             raise failed from error
+        self.published = True
         self._discard()
         self.tally.add_not_run(len(self._lines) - self.tally.answered - self.tally.failed)
 

@@ -12,8 +12,9 @@ import threading
 from pathlib import Path
 
 from mmlu_pipe.engine.ledger import Ledger
+from mmlu_pipe.errors import RunFolderError
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpoints", "go_on_from"]
 
 _NAME = re.compile(r"ledger-(\d{6})\.jsonl")
 _log = logging.getLogger("mmlu_pipe.engine")
@@ -37,7 +38,7 @@ class Checkpoints:
         self._every = every
         self._lock = threading.Lock()
         self._lines = 0
-        known = sorted(path for path in folder.glob("ledger-*.jsonl") if _NAME.fullmatch(path.name))
+        known = _files(folder)
         for path in known:
             ledger.take_in(path)
         self._number = int(known[-1].stem[-6:]) if known else 0
@@ -65,3 +66,25 @@ class Checkpoints:
                 _log.warning(
                     "%s: the checkpoint cannot be written (%s); the next one will hold it", path, error.strerror
                 )
+
+
+def go_on_from(ledger: Ledger, folder: Path) -> None:
+    """Take in what an earlier job has finished, and the ledger has not; nothing is written to the job's folder.
+
+    It comes after the own checkpoints, so that it is in the next of them: they alone are enough to go on from again.
+
+    Raises:
+        RunFolderError: a file is of another run or cannot be read, or there is none.
+    """
+    files = _files(folder)
+    if not files:
+        raise RunFolderError(
+            f"{folder}: holds no checkpoints to go on from; name another job, or leave --resume-from out", path=folder
+        )
+    own = ledger.finished()
+    for path in files:
+        ledger.take_in(path, but=own)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("ledger-*.jsonl") if _NAME.fullmatch(path.name))

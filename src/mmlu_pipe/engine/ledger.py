@@ -21,7 +21,7 @@ import secrets
 import threading
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Self
@@ -168,8 +168,12 @@ class Ledger:
                 copy.write(piece)
         return end
 
-    def take_in(self, path: Path) -> None:
-        """Append the finished lines of another ledger of the same run; one that has no sound beginning has none.
+    def finished(self) -> frozenset[int]:
+        """The line numbers of all finished lines."""
+        return frozenset(number for number, place in enumerate(self._places) if place)
+
+    def take_in(self, path: Path, *, but: Container[int] = ()) -> None:
+        """Append the lines of another ledger of the same run, but those; one that has no sound beginning has none.
 
         Raises:
             RunFolderError: it is of another run, or cannot be read.
@@ -181,7 +185,8 @@ class Ledger:
                     _log.warning("%s: is no whole checkpoint; its lines are asked again", path)
                     return
                 for _, record in records:
-                    self.append(record)
+                    if record.number not in but:
+                        self.append(record)
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be read ({error.strerror})", path=path) from error
 

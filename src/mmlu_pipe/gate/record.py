@@ -20,6 +20,7 @@ __all__ = [
     "hashes_of",
     "pinned_versions",
     "read_verification",
+    "verification_note",
     "write_verification",
 ]
 
@@ -109,6 +110,22 @@ def read_verification(cassette: Path) -> JsonObject | None:
         raise RecordingError(f"{path}: is no verification record of format {FORMAT}")
     found: JsonObject = value
     return found
+
+
+def verification_note(cassette: Path) -> str | None:
+    """What a record says of the lines, for people; None where there is no record.
+
+    Raises:
+        RecordingError: the file is there, and is no record.
+    """
+    record = read_verification(cassette)
+    if record is None:
+        return None
+    lines = record["lines"]
+    return (
+        f"verified {record.get('verified_at')}: of {lines.get('in_dataset')} lines {lines.get('covered')} were played, "
+        f"{lines.get('rendered')} only rendered"
+    )
 
 
 def check_verification(

@@ -7,13 +7,12 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from mmlu_pipe.errors import BackendError, BackendNotInstalled
 
-__all__ = ["AZURITE_FILES", "INSTALL_COMMAND", "azurite_main", "install_azurite", "node"]
+__all__ = ["AZURITE_FILES", "INSTALL_COMMAND", "azurite_main", "cache_folder", "install_azurite", "node"]
 
 AZURITE_FILES = Path(__file__).parent / "azurite"
 """package.json and package-lock.json: the version of Azurite and the hash of every package under it."""
@@ -62,11 +61,16 @@ def _npm() -> list[str]:
     return [found]
 
 
+def cache_folder() -> Path:
+    """The folder of this package in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "mmlu_pipe"
+
+
 def _home() -> Path:
     """The folder of this very set of packages in the user's cache."""
     digest = hashlib.sha256((AZURITE_FILES / "package-lock.json").read_bytes()).hexdigest()[:12]
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "mmlu_pipe" / f"azurite-{digest}"
+    return cache_folder() / f"azurite-{digest}"
 
 
 def azurite_main() -> Path | None:
@@ -120,13 +124,3 @@ def install_azurite() -> Path:
             if azurite_main() is None:
                 raise
     return home / _MAIN
-
-
-def main() -> int:
-    """`python -m mmlu_pipe.rehearsal`: install what a rehearsal needs; returns the exit code."""
-    try:
-        sys.stdout.write(f"{install_azurite()}\n")
-    except (BackendError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return getattr(error, "exit_code", 1)
-    return 0

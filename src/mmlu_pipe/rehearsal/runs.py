@@ -47,6 +47,7 @@ class Run:
         error: of a failed run, in run history's shape.
         logs: path of a log → name of its blob in the artifact store.
         outputs: by name.
+        command: of a step that ran, its rendered command line.
         cancelled: set once somebody wants it to end.
         changed: is notified at every change of status.
     """
@@ -59,6 +60,7 @@ class Run:
     error: Json | None = None
     logs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, Output] = field(default_factory=dict)
+    command: str | None = None
     children: list[Run] = field(default_factory=list)
     created: str = field(default_factory=now)
     started: str | None = None

@@ -97,7 +97,7 @@ class Step:
         values = self._stage(node)
         outputs = self._make_outputs(node)
         values |= {f"outputs.{name}": str(path) for name, path in outputs.items()}
-        command = render(str(self._spec["command"]), values)
+        command = run.command = render(str(self._spec["command"]), values)
         for name in ("home", "tmp", "bin"):
             (node / name).mkdir()
         for name in ("python", "python3"):  # a link would lose the virtual environment

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from mmlu_pipe.records import ERROR_KEY, JsonObject, Score, SubScore
 from mmlu_pipe.scoring.categories import CATEGORIES, category
-from mmlu_pipe.scoring.intervals import stderr, wilson
+from mmlu_pipe.scoring.intervals import macro_average, stderr, wilson
+from mmlu_pipe.scoring.positions import position_bias
 
-__all__ = ["UNKNOWN_KIND", "Accumulator", "Outcome", "json_equal", "judge", "score_counted", "score_lines"]
+__all__ = ["UNKNOWN_KIND", "Accumulator", "Outcome", "json_equal", "judge", "positions", "score_counted", "score_lines"]
 
 UNKNOWN_KIND = "unknown"
 """Where failed lines are counted that do not say why they failed."""
@@ -42,21 +43,31 @@ def judge(line: JsonObject, *, response_key: str, correct_key: str) -> Outcome:
     Raises:
         KeyError: the line has no `correct_key`.
     """
+    return positions(line, response_key=response_key, correct_key=correct_key)[0]
+
+
+def positions(line: JsonObject, *, response_key: str, correct_key: str) -> tuple[Outcome, tuple[int, int] | None]:
+    """The outcome of a line (see `judge`), and (correct, chosen) where both are indices of its choices.
+
+    Raises:
+        KeyError: the line has no `correct_key`.
+    """
     correct = line[correct_key]
     response = line.get(response_key)
     if response is None:
-        return Outcome.UNANSWERED
+        return Outcome.UNANSWERED, None
     choices = line.get("choices")
     expected = _integer(correct)
     if expected is None and isinstance(choices, list):
         spelt = _integer_like(correct)
         expected = spelt if spelt is not None and spelt < len(choices) else None  # "1914" is a text, not an index
     if expected is None:
-        return Outcome.CORRECT if json_equal(response, correct) else Outcome.WRONG
+        return (Outcome.CORRECT if json_equal(response, correct) else Outcome.WRONG), None
     index = _integer_like(response)
     if index is None or (isinstance(choices, list) and not 0 <= index < len(choices)):
-        return Outcome.INVALID
-    return Outcome.CORRECT if index == expected else Outcome.WRONG
+        return Outcome.INVALID, None
+    pair = (expected, index) if isinstance(choices, list) and 0 <= expected < len(choices) else None
+    return (Outcome.CORRECT if index == expected else Outcome.WRONG), pair
 
 
 def json_equal(left: Any, right: Any) -> bool:
@@ -74,21 +85,36 @@ def json_equal(left: Any, right: Any) -> bool:
 
 @dataclass
 class _Tally:
-    count: int = 0
-    n_correct: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
 
-    def add(self, correct: bool, times: int) -> None:
-        self.count += times
-        self.n_correct += correct * times
+    @property
+    def count(self) -> int:
+        return self.outcomes.total()
 
-    def part(self) -> SubScore:
-        """Raises ZeroDivisionError when empty: a part exists only through its lines."""
+    @property
+    def n_correct(self) -> int:
+        return self.outcomes[Outcome.CORRECT]
+
+    @property
+    def answered(self) -> int:
+        return self.n_correct + self.outcomes[Outcome.WRONG] + self.outcomes[Outcome.INVALID]
+
+    def part(self, subjects: Iterable[_Tally] = ()) -> SubScore:
+        """The score of these lines, which are those of some subjects or of none."""
+        count, n_correct, answered = self.count, self.n_correct, self.answered
         return SubScore(
-            count=self.count,
-            n_correct=self.n_correct,
-            accuracy=self.n_correct / self.count,
-            stderr=stderr(self.n_correct, self.count),
-            ci95=wilson(self.n_correct, self.count),
+            count=count,
+            n_correct=n_correct,
+            accuracy=n_correct / count if count else None,
+            stderr=stderr(n_correct, count) if count else None,
+            ci95=wilson(n_correct, count) if count else None,
+            answered=answered,
+            unanswered=self.outcomes[Outcome.UNANSWERED],
+            failed=self.outcomes[Outcome.FAILED],
+            invalid=self.outcomes[Outcome.INVALID],
+            accuracy_answered=n_correct / answered if answered else None,
+            ci95_answered=wilson(n_correct, answered) if answered else None,
+            macro=macro_average([(tally.n_correct, tally.count) for tally in subjects]),
         )
 
 
@@ -96,18 +122,28 @@ class Accumulator:
     """Counts outcomes as they come; their order makes no difference to the score."""
 
     def __init__(self) -> None:
-        self._outcomes: Counter[Outcome] = Counter()
+        self._whole = _Tally()
         self._kinds: Counter[str] = Counter()
+        self._pairs: Counter[tuple[int, int]] = Counter()
         self._subjects: dict[str, _Tally] = {}
 
-    def add(self, subject: object, outcome: Outcome, times: int = 1) -> None:
-        """Count a line that comes so many times; a `subject` that is no string counts only in the whole."""
-        self._outcomes[outcome] += times
+    def add(self, subject: object, outcome: Outcome, times: int = 1, positions: tuple[int, int] | None = None) -> None:
+        """Count a line that comes so many times; a `subject` that is no string counts only in the whole.
+
+        Args:
+            subject: what the line has under `subject`.
+            outcome: what became of it.
+            times: how often it comes.
+            positions: (correct, chosen), where both are indices of the choices.
+        """
+        self._whole.outcomes[outcome] += times
+        if positions is not None:
+            self._pairs[positions] += times
         if isinstance(subject, str):
             tally = self._subjects.get(subject)
             if tally is None:
                 tally = self._subjects[subject] = _Tally()
-            tally.add(outcome is Outcome.CORRECT, times)
+            tally.outcomes[outcome] += times
 
     def add_failed(self, line: JsonObject) -> None:
         """Count one line of the error dataset, under the kind that it names."""
@@ -118,37 +154,21 @@ class Accumulator:
 
     def score(self, *, response_key: str, correct_key: str) -> Score:
         """The score of what was counted so far."""
-        count = self._outcomes.total()
-        n_correct = self._outcomes[Outcome.CORRECT]
-        invalid = self._outcomes[Outcome.INVALID]
-        answered = n_correct + self._outcomes[Outcome.WRONG] + invalid
+        subjects = dict(sorted(self._subjects.items()))
+        members = {name: [tally for each, tally in subjects.items() if category(each) == name] for name in CATEGORIES}
         return Score(
-            count=count,
-            n_correct=n_correct,
-            accuracy=n_correct / count if count else None,
-            accuracy_answered=n_correct / answered if answered else None,
-            stderr=stderr(n_correct, count) if count else None,
-            ci95=wilson(n_correct, count) if count else None,
-            answered=answered,
-            unanswered=self._outcomes[Outcome.UNANSWERED],
-            failed=self._outcomes[Outcome.FAILED],
+            **vars(self._whole.part(subjects.values())),
             failed_by_kind=dict(sorted(self._kinds.items())),
-            invalid=invalid,
             response_key=response_key,
             correct_key=correct_key,
-            by_subject={name: tally.part() for name, tally in sorted(self._subjects.items())},
-            by_category={name: tally.part() for name, tally in self._categories().items()},
+            by_subject={name: tally.part() for name, tally in subjects.items()},
+            by_category={
+                name: _Tally(sum((tally.outcomes for tally in tallies), Counter())).part(tallies)
+                for name, tallies in members.items()
+                if tallies
+            },
+            position_bias=position_bias(self._pairs),
         )
-
-    def _categories(self) -> dict[str, _Tally]:
-        found: dict[str, _Tally] = {}
-        for subject, tally in self._subjects.items():
-            name = category(subject)
-            if name is not None:
-                sums = found.setdefault(name, _Tally())
-                sums.count += tally.count
-                sums.n_correct += tally.n_correct
-        return {name: found[name] for name in CATEGORIES if name in found}
 
 
 def score_lines(
@@ -168,7 +188,8 @@ def score_counted(
     """As `score_lines`, of lines that come with how often each is there."""
     accumulator = Accumulator()
     for line, times in lines:
-        accumulator.add(line.get("subject"), judge(line, response_key=response_key, correct_key=correct_key), times)
+        outcome, pair = positions(line, response_key=response_key, correct_key=correct_key)
+        accumulator.add(line.get("subject"), outcome, times, pair)
     for line in errors:
         accumulator.add_failed(line)
     return accumulator.score(response_key=response_key, correct_key=correct_key)

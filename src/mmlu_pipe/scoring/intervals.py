@@ -1,4 +1,4 @@
-"""How sure an accuracy is: standard error and the Wilson score interval of a proportion.
+"""How sure an accuracy is: standard error and Wilson score interval of a proportion, and averages over subjects.
 
 Sources:
     E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal of the American
@@ -6,16 +6,18 @@ Sources:
     L. D. Brown, T. T. Cai, A. DasGupta, "Interval Estimation for a Binomial Proportion", Statistical Science 16
     (2001), 101-133: why this one and not the textbook's p ± z·stderr, whose coverage is erratic for small counts
     and for proportions near 0 or 1.
+    W. G. Cochran, "Sampling Techniques" (3rd ed., Wiley, 1977), section 5.5: the standard error of a mean over strata.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
 
-from mmlu_pipe.records import Interval
+from mmlu_pipe.records import Interval, Macro
 
-__all__ = ["stderr", "wilson"]
+__all__ = ["macro_average", "stderr", "wilson"]
 
 
 def wilson(n_correct: int, count: int, confidence: float = 0.95) -> Interval:
@@ -53,6 +55,29 @@ def stderr(n_correct: int, count: int) -> float:
     _check(n_correct, count)
     proportion = n_correct / count
     return sqrt(proportion * (1 - proportion) / count)
+
+
+def macro_average(subjects: Sequence[tuple[int, int]]) -> Macro | None:
+    """The mean of the subjects' accuracies, each of which counts alike however many lines it has.
+
+    The subjects are taken for what they are, a fixed list (strata), not for a sample of subjects. The mean of k
+    accuracies p from n lines each then has the standard error √(Σ p(1 - p)/(n - 1))/k (Cochran 1977, 5.13, with
+    equal weights and without the correction for finite populations); with n in place of n - 1, as in `stderr`, that
+    of many small subjects would be told too small.
+
+    Args:
+        subjects: (n_correct, count) of each; no count is 0.
+
+    Returns:
+        None without subjects; its `stderr` is None where a subject has a single line, which tells of no spread.
+    """
+    if not subjects:
+        return None
+    size = len(subjects)
+    spread = None
+    if all(count > 1 for _, count in subjects):
+        spread = sqrt(sum(n * (count - n) / (count * count * (count - 1)) for n, count in subjects)) / size
+    return Macro(size, sum(n / count for n, count in subjects) / size, spread)
 
 
 def _check(n_correct: int, count: int) -> None:

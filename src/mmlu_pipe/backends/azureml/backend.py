@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmlu_pipe.backends.base import Description, PlannedAsset
 from mmlu_pipe.config import RunConfig, load_computes
-from mmlu_pipe.errors import ConfigError, MmluPipeError, RunFolderError
+from mmlu_pipe.errors import ConfigError, DatasetError, MmluPipeError, WorkspaceRejected
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.pipeline import Pipeline
 from mmlu_pipe.plugins import hookimpl
@@ -22,7 +22,6 @@ from mmlu_pipe.runfolder import RunFolder
 if TYPE_CHECKING:
     from mmlu_pipe.backends.azureml.client import WorkspaceClient
     from mmlu_pipe.backends.azureml.run import AzureMLRun
-
     from mmlu_pipe.backends.azureml.submission import Submission
 
 __all__ = ["AzureMLBackend"]
@@ -39,18 +38,28 @@ class AzureMLBackend:
     demands_verification = True
     asks_live = True
 
-    def locate(self, config: RunConfig) -> Path:
+    def locate(self, config: RunConfig, *, ask_service: bool = True) -> Path:
         """The dataset's file: one of this machine, or that of a data asset, which is downloaded once.
 
         Raises:
             MmluPipeError: there is no such dataset, here or in the workspace.
         """
-        from mmlu_pipe.backends.azureml.client import connect
         from mmlu_pipe.backends.azureml.datasets import fetch_dataset
-
         from mmlu_pipe.backends.azureml.workspace import load_workspace
 
-        return fetch_dataset(lambda: connect(load_workspace(config.workspace_config)), config.dataset, config.data_dir)
+        workspace = load_workspace(config.workspace_config)
+
+        def workspace_client() -> WorkspaceClient:
+            if not ask_service:
+                raise DatasetError(
+                    f"dataset {config.dataset!r}: is not on this machine; --check-workspace looks for it in the "
+                    "workspace, and brings it"
+                )
+            from mmlu_pipe.backends.azureml.client import connect
+
+            return connect(workspace)
+
+        return fetch_dataset(workspace_client, config.dataset, config.data_dir)
 
     def describe(self, pipeline: Pipeline, config: RunConfig, *, ask_service: bool = False) -> Description:
         """What is registered and sent for a run.
@@ -59,7 +68,6 @@ class AzureMLBackend:
             MmluPipeError: an option or a configuration file is refused.
         """
         from mmlu_pipe.backends.azureml.environment import differing_pins, missing_plugins
-
         from mmlu_pipe.backends.azureml.workspace import load_workspace
 
         workspace = load_workspace(config.workspace_config)
@@ -99,16 +107,15 @@ class AzureMLBackend:
         """
         from mmlu_pipe.backends.azureml.client import connect
         from mmlu_pipe.backends.azureml.register import register, submit
-        from mmlu_pipe.backends.azureml.run import AzureMLRun
-
         from mmlu_pipe.backends.azureml.render import new_job_name
+        from mmlu_pipe.backends.azureml.run import AzureMLRun
         from mmlu_pipe.backends.azureml.workspace import load_workspace
 
         workspace = load_workspace(config.workspace_config)
         try:
             client = connect(workspace)
-            if manifest.job is not None:
-                return self._again(client, folder, manifest)
+            if manifest.job is not None and (found := self._again(client, folder, manifest)) is not None:
+                return found
             sent = _submission(pipeline, config, new_job_name())
             _log.info("submitting to %s", workspace.shown)
             with tempfile.TemporaryDirectory(prefix="mmlu-pipe-") as temporary:
@@ -130,20 +137,20 @@ class AzureMLBackend:
         return AzureMLRun(client, folder, manifest, job.name, studio_url=job.studio_url)
 
     @staticmethod
-    def _again(client: WorkspaceClient, folder: RunFolder, manifest: Manifest) -> AzureMLRun:
-        """The job that an earlier process submitted for this folder."""
-        from mmlu_pipe.backends.azureml.run import AzureMLRun
+    def _again(client: WorkspaceClient, folder: RunFolder, manifest: Manifest) -> AzureMLRun | None:
+        """The job that an earlier process submitted for this folder; None where that process never got so far."""
+        from mmlu_pipe.backends.azureml.run import AzureMLRun, job_of
 
-        job = manifest.job
-        assert job is not None
-        if job["workspace"] != client.config.digest(manifest.salt):
-            raise RunFolderError(
-                f"{folder.path}: its job {job['name']} is in another workspace; name that with --workspace-config, or "
-                "give --output-dir a new folder",
-                path=folder.path,
-            )
-        _log.info("the job of this folder is %s; nothing is submitted again", job["name"])
-        return AzureMLRun(client, folder, manifest, job["name"])
+        name, _ = job_of(client.config, str(folder.path))
+        found = AzureMLRun(client, folder, manifest, name)
+        try:
+            _ = found.status
+        except WorkspaceRejected as error:
+            if error.status != 404:
+                raise
+            return None
+        _log.info("the job of this folder is %s; nothing is submitted again", name)
+        return found
 
 
 @hookimpl

@@ -9,12 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mmlu_pipe.backends.azureml.environment import environment_document, job_requirements
-from mmlu_pipe.backends.azureml.snapshot import snapshot_hash
-
 from mmlu_pipe import __version__
 from mmlu_pipe.backends.azureml.documents import bound_input, component_document, data_document
+from mmlu_pipe.backends.azureml.environment import environment_document, job_requirements
 from mmlu_pipe.backends.azureml.references import asset_name, environment_reference, published_components
+from mmlu_pipe.backends.azureml.snapshot import snapshot_hash
 from mmlu_pipe.backends.azureml.submission import Asset, Submission, output_uri
 from mmlu_pipe.components.component import Component, Port
 from mmlu_pipe.config import IDENTITIES, Computes, RunConfig

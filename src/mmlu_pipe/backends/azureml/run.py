@@ -1,0 +1,276 @@
+"""A job as a run: watched, fetched into its folder, finished in its manifest; by whichever process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from mmlu_pipe.backends.azureml.adoption import adopted
+from mmlu_pipe.backends.azureml.download import Fetched, fetch_outputs
+from mmlu_pipe.backends.azureml.failures import scrubbed
+from mmlu_pipe.backends.azureml.history import JobState, RunHistory
+from mmlu_pipe.backends.azureml.watch import log_tail, watch
+from mmlu_pipe.backends.base import Status
+from mmlu_pipe.errors import (
+    ConfigError,
+    DownloadFailed,
+    JobCancelled,
+    JobFailed,
+    MmluPipeError,
+    RunFolderError,
+    WorkspaceUnavailable,
+)
+from mmlu_pipe.manifest import Manifest
+from mmlu_pipe.plugins import notify
+from mmlu_pipe.records import Score
+from mmlu_pipe.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from mmlu_pipe.backends.azureml.client import WorkspaceClient
+    from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
+
+__all__ = ["AzureMLRun", "cancel", "job_of", "reopen"]
+
+_log = logging.getLogger("mmlu_pipe.backends")
+
+_SHOWN_LINES = 8
+_CANCEL_PATIENCE_S = 300.0
+
+
+class AzureMLRun:
+    """A job that was submitted.
+
+    Args:
+        client: its workspace.
+        folder: its run folder.
+        manifest: that of the folder; None where the job is not known here, and one is made when it is fetched.
+        job_name: its name.
+        studio_url: its page in the studio; never written to a file.
+    """
+
+    def __init__(
+        self,
+        client: WorkspaceClient,
+        folder: RunFolder,
+        manifest: Manifest | None,
+        job_name: str,
+        *,
+        studio_url: str | None = None,
+    ) -> None:
+        self._client, self._folder, self._manifest = client, folder, manifest
+        self.job_name, self.studio_url = job_name, studio_url
+        self._error: MmluPipeError | None = None
+        self._status: Status = "running"
+        if manifest is not None and manifest.nothing_left:
+            manifest.refuse_changed([folder.output, folder.errors, folder.calls, folder.score])
+            self._status = "completed"
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder."""
+        return self._folder.path
+
+    @property
+    def status(self) -> Status:
+        """How it stands; while it goes on the service is asked."""
+        if self._status != "running":
+            return self._status
+        with RunHistory(self._client) as history:
+            return history.state(self.job_name).status
+
+    @property
+    def error(self) -> MmluPipeError | None:
+        """Why it failed or was cancelled, as far as `wait` or `fetch` found out."""
+        return self._error
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        """File name → path of what was fetched."""
+        if not self.run_dir.is_dir():
+            return {}
+        return {path.name: path for path in sorted(self.run_dir.iterdir()) if path.is_file()}
+
+    @property
+    def score(self) -> Score | None:
+        """The result; None before it was fetched."""
+        return self._folder.read_score() if self._status == "completed" else None
+
+    def wait(self) -> Self:
+        """Return once the job has completed and its outputs are in the run folder.
+
+        What happens meanwhile is told to the logger `mmlu_pipe.backends`. Ctrl-C leaves the job as it is.
+
+        Raises:
+            JobFailed: a step failed; what it says is in the message.
+            JobCancelled: somebody cancelled it.
+            DownloadFailed: the job completed, and its outputs did not arrive; `wait` may be called again.
+            WorkspaceUnavailable, AuthenticationFailed: the workspace has not answered for a long time.
+        """
+        if self._status == "running" or isinstance(self._error, DownloadFailed):
+            try:
+                with RunHistory(self._client) as history:
+                    self._settle(history, watch(history, self.job_name, tell=_tell))
+            except KeyboardInterrupt:
+                name = self.job_name
+                _log.info("the job %s goes on; to return to it: mmlu-pipe status|fetch|cancel %s", name, name)
+                raise
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def fetch(self) -> Self:
+        """Bring what a job that has ended left behind.
+
+        Raises:
+            DownloadFailed: it goes on, or as for `wait`.
+            MmluPipeError: as for `wait`.
+        """
+        if self._status == "running" or isinstance(self._error, DownloadFailed):
+            with RunHistory(self._client) as history:
+                state = history.state(self.job_name)
+                if state.status == "running":
+                    raise DownloadFailed(
+                        f"the job {self.job_name} goes on ({state.service_status}), and its outputs are not there yet; "
+                        "add --wait, or come back later",
+                        path=self.run_dir,
+                    )
+                self._settle(history, state)
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def cancel(self) -> JobState:
+        """Ask for the end of the job, and wait until it has ended.
+
+        Raises:
+            WorkspaceUnavailable: it has not ended after five minutes; the service keeps trying.
+            MmluPipeError: the workspace refuses it, or cannot be reached.
+        """
+        return cancel(self._client, self.job_name)
+
+    def _settle(self, history: RunHistory, state: JobState) -> None:
+        """Fetch what an ended job left, and write down how it ended."""
+        self.studio_url = self.studio_url or state.studio_url
+        error = _error_of(history, state)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            fetched = fetch_outputs(self._client, state, self.run_dir)
+        except DownloadFailed as lost:
+            if error is None:  # the manifest is left unfinished, for another try
+                self._status, self._error = "failed", lost
+                return
+            _log.info("what the job left was not fetched: %s", lost)
+            fetched = Fetched({}, (), ())
+        manifest = self._manifest or adopted(self._client.config, self._folder, state, fetched.facts)
+        headline = None if error is None else type(error)(str(error).partition("\n")[0], job=state.name)
+        manifest.finish(state.status, list(fetched.files), fetched.facts, headline)
+        self._manifest, self._status, self._error = manifest, state.status, error
+        if (score := self.score) is not None:
+            notify("score_finished", score=score)
+
+
+def cancel(client: WorkspaceClient, job_name: str) -> JobState:
+    """Ask for the end of a job, and wait until it has ended; one that has ended already stays as it is.
+
+    Raises:
+        WorkspaceUnavailable: it has not ended after five minutes; the service keeps trying.
+        MmluPipeError: the workspace refuses it, or cannot be reached.
+    """
+    with RunHistory(client) as history:
+        state = history.state(job_name)
+        if state.status != "running":
+            return state
+        history.cancel(job_name)
+        until = time.monotonic() + _CANCEL_PATIENCE_S
+        while (state := history.state(job_name)).status == "running":
+            if time.monotonic() > until:
+                raise WorkspaceUnavailable(
+                    f"the job {job_name} was asked to end, and is {state.service_status} still; see later with "
+                    f"mmlu-pipe status {job_name}"
+                )
+            time.sleep(1.0)
+        return state
+
+
+def job_of(config: WorkspaceConfig, job: str) -> tuple[str, Manifest | None]:
+    """The name of a job that is given by its name or by its run folder, and that folder's manifest.
+
+    Raises:
+        ConfigError: the folder's run has no job, or the job is in another workspace.
+        RunFolderError: the folder holds no run.
+    """
+    folder = Path(job)
+    if not folder.is_dir():
+        return job, None
+    manifest = Manifest.reopen(folder / "manifest.json")
+    if manifest.job is None:
+        raise ConfigError(f"{folder}: is the folder of a local run; no job belongs to it", path=folder, key="job")
+    if manifest.job["workspace"] != config.digest(manifest.salt):
+        raise ConfigError(
+            f"{folder}: its job {manifest.job['name']} is in another workspace than {config.shown}; name that one's "
+            "file with --workspace-config",
+            path=folder,
+            key="workspace_config",
+        )
+    return str(manifest.job["name"]), manifest
+
+
+def reopen(client: WorkspaceClient, job: str, output_dir: Path | None = None) -> AzureMLRun:
+    """A job that another process submitted, to be waited for or fetched.
+
+    Args:
+        client: its workspace.
+        job: its run folder; or its name, for which a folder is made.
+        output_dir: that folder; by default `runs/<name>`.
+
+    Raises:
+        ConfigError: the folder's run has no job, or another one, or one of another workspace.
+        RunFolderError: the folder holds no run, or something else.
+    """
+    name, manifest = job_of(client.config, job)
+    if manifest is not None:
+        if output_dir is not None and output_dir.resolve() != Path(job).resolve():
+            raise ConfigError(f"{job}: is a run folder, so leave out --output-dir", key="output_dir")
+        return AzureMLRun(client, RunFolder(Path(job)), manifest, name)
+    folder = RunFolder(output_dir or Path("runs", name))
+    if folder.manifest.is_file():
+        held, manifest = job_of(client.config, str(folder.path))
+        if held != name:
+            raise RunFolderError(
+                f"{folder.path}: holds the job {held}; give --output-dir a new folder", path=folder.path
+            )
+    elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise RunFolderError(f"{folder.path}: holds other files; give --output-dir a new folder", path=folder.path)
+    return AzureMLRun(client, folder, manifest, name)
+
+
+def _error_of(history: RunHistory, state: JobState) -> JobFailed | JobCancelled | None:
+    """Why a job did not complete: the words of the step that failed first, and not only those of the job."""
+    name = state.name
+    if state.status == "completed":
+        return None
+    resume = f"what it had finished is not asked again by: mmlu-pipe run … --backend azureml --resume-from {name}"
+    if state.status == "cancelled":
+        return JobCancelled(f"the job {name} was cancelled\n  {resume}", job=name)
+    step = next((step for step in state.steps if step.status == "failed"), None)
+    if step is None:
+        told = scrubbed(state.error or "the service gives no reason")
+        return JobFailed(f"the job {name} failed: {told}\n  {resume}", job=name)
+    said = scrubbed(step.error or "the service gives no reason")
+    tail = [scrubbed(line) for line in log_tail(history, step)]
+    lines = [f"the job {name} failed in step {step.name}: {said}", *(f"  | {line}" for line in _essence(tail))]
+    child_error = "\n".join([said, *tail])
+    return JobFailed("\n".join([*lines, f"  {resume}"]), job=name, step=step.name, child_error=child_error)
+
+
+def _essence(tail: list[str]) -> list[str]:
+    """The lines of a log that tell why: from the last `error:` on, which the components print; or its last ones."""
+    starts = [number for number, line in enumerate(tail) if line.startswith("error: ")]
+    return tail[starts[-1] :] if starts else tail[-_SHOWN_LINES:]
+
+
+def _tell(line: str) -> None:
+    _log.info("%s", line)

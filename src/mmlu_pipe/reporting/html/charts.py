@@ -1,0 +1,220 @@
+"""The charts: Vega-Lite specifications, drawn as SVG whose colours are variables of the page.
+
+Their numbers stand in tables beside them, so that to a reader by voice each is one picture with one sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import vl_convert
+from markupsafe import Markup
+
+from mmlu_pipe.records import Calibration, PositionBias, SubScore
+from mmlu_pipe.reporting.html.evidence import letter
+
+__all__ = ["histogram", "intervals", "positions", "reliability"]
+
+_VERSION = "6.4"
+_WIDTH = 420
+_BINS = 24
+_AXIS = {
+    "domain": False,
+    "gridColor": "var(--grid)",
+    "labelColor": "var(--muted)",
+    "labelFontSize": 12,
+    "tickColor": "var(--grid)",
+    "titleColor": "var(--muted)",
+    "titleFontSize": 12,
+    "titleFontWeight": "normal",
+}
+_CONFIG = {
+    "aria": False,
+    "axis": _AXIS,
+    "background": None,
+    "legend": {"labelColor": "var(--text)", "labelFontSize": 12, "orient": "top", "symbolType": "square"},
+    "text": {"color": "var(--text)", "fontSize": 12},
+    "view": {"stroke": None},
+}
+_PERCENT = {"format": ".0%", "tickCount": 5}
+
+
+def intervals(parts: Mapping[str, SubScore], average: float | None, label: str) -> Markup:
+    """Accuracies with their 95 % intervals, in the order of `parts`; the average is a dashed line."""
+    rows = [
+        {
+            "name": _text(name),
+            "accuracy": part.accuracy,
+            "low": part.ci95 and part.ci95.low,
+            "high": part.ci95 and part.ci95.high,
+            "told": f"{100 * part.accuracy:.0f} % of {part.count:,}",
+        }
+        for name, part in parts.items()
+        if part.accuracy is not None
+    ]
+    y = {"field": "name", "type": "nominal", "sort": None, "title": None}
+    names = {"labelColor": "var(--text)", "labelLimit": 200, "ticks": False, "grid": False, "labelPadding": 8}
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "rule", "color": "var(--interval)", "strokeWidth": 5, "strokeCap": "round"},
+            "encoding": {"x": _share("low"), "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "color": "var(--accent)", "filled": True, "size": 70, "opacity": 1},
+            "encoding": {"x": _share("accuracy")},
+        },
+        {
+            "mark": {"type": "text", "align": "left", "dx": 10, "color": "var(--muted)", "fontSize": 11},
+            "encoding": {"x": {"datum": 1}, "text": {"field": "told"}},
+        },
+    ]
+    for layer in layers:
+        layer["encoding"]["y"] = y | {"axis": names}
+    if average is not None:
+        rule = {"type": "rule", "color": "var(--muted)", "strokeDash": [3, 3]}
+        layers.insert(0, {"mark": rule, "encoding": {"x": {"datum": average}}})
+    return _drawn({"data": {"values": rows}, "layer": layers, "height": {"step": 21}}, label)
+
+
+def reliability(found: Calibration, label: str) -> Markup:
+    """Accuracy against confidence, bin by bin, and below how many lines are in each bin."""
+    bins = [
+        {
+            "low": each.low,
+            "high": each.high,
+            "confidence": each.confidence,
+            "accuracy": each.accuracy,
+            "ci_low": each.ci95 and each.ci95.low,
+            "ci_high": each.ci95 and each.ci95.high,
+            "count": each.count,
+        }
+        for each in found.bins
+    ]
+    x = {"scale": {"domain": [0, 1]}, "type": "quantitative"}
+    y = {"type": "quantitative", "scale": {"domain": [0, 1]}, "title": "accuracy", "axis": _PERCENT}
+    ends = [{"at": 0}, {"at": 1}]
+    above = {
+        "width": 330,
+        "height": 230,
+        "layer": [
+            {
+                "data": {"values": ends},
+                "mark": {"type": "line", "color": "var(--muted)", "strokeDash": [3, 3], "strokeWidth": 1},
+                "encoding": {"x": {"field": "at"} | x, "y": {"field": "at"} | y},
+            },
+            {
+                "transform": [{"filter": "datum.count > 0"}],
+                "mark": {"type": "rule", "color": "var(--interval)", "strokeWidth": 5, "strokeCap": "round"},
+                "encoding": {
+                    "x": {"field": "confidence", "title": None, "axis": {"labels": False}} | x,
+                    "y": {"field": "ci_low"} | y,
+                    "y2": {"field": "ci_high"},
+                },
+            },
+            {
+                "transform": [{"filter": "datum.count > 0"}],
+                "mark": {"type": "point", "color": "var(--accent)", "filled": True, "size": 80, "opacity": 1},
+                "encoding": {"x": {"field": "confidence"} | x, "y": {"field": "accuracy"} | y},
+            },
+        ],
+    }
+    below = {
+        "width": 330,
+        "height": 70,
+        "mark": {"type": "bar", "color": "var(--bar)"},
+        "encoding": {
+            "x": {"field": "low", "bin": "binned", "title": "confidence", "axis": _PERCENT} | x,
+            "x2": {"field": "high"},
+            "y": {"field": "count", "type": "quantitative", "title": "lines", "axis": {"tickCount": 3, "format": ",d"}},
+        },
+    }
+    return _drawn({"data": {"values": bins}, "vconcat": [above, below], "spacing": 8}, label)
+
+
+def positions(bias: PositionBias, label: str) -> Markup:
+    """How often each position was chosen, beside how often it was right."""
+    rows = [
+        {"position": letter(place), "what": what, "lines": count}
+        for what, counts in (("chosen", bias.chosen), ("correct", bias.correct))
+        for place, count in enumerate(counts)
+    ]
+    encoding = {
+        "x": {"field": "position", "title": "position", "sort": None, "axis": {"labelAngle": 0, "ticks": False}},
+        "xOffset": {"field": "what"},
+        "y": {"field": "lines", "type": "quantitative", "axis": {"tickCount": 5, "format": ",d"}},
+    }
+    colours = {"domain": ["chosen", "correct"], "range": ["var(--accent)", "var(--second)"]}
+    layers = [
+        {"mark": "bar", "encoding": {"color": {"field": "what", "title": None, "scale": colours}}},
+        {"mark": {"type": "text", "dy": -7, "fontSize": 11}, "encoding": {"text": {"field": "lines", "format": ",d"}}},
+    ]
+    spec = {"data": {"values": rows}, "encoding": encoding, "layer": layers, "width": _WIDTH, "height": 260}
+    return _drawn(spec, label)
+
+
+def histogram(values: Sequence[float], title: str, label: str, *, whole: bool = False) -> tuple[Markup, int]:
+    """How values are spread, up to the 99th percentile.
+
+    Args:
+        values: one or more, none negative.
+        title: what they are, with the unit.
+        label: what the picture tells.
+        whole: whether they are integers.
+
+    Returns:
+        The chart, and how many values lie beyond its end.
+    """
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[math.ceil(0.99 * len(ordered)) - 1]
+    step = _nice((high - low) / _BINS or high / _BINS or 1)
+    step = max(1, round(step)) if whole else step
+    first = math.floor(low / step)
+    counts: dict[int, int] = {}
+    for value in ordered:
+        if value <= high:
+            place = math.floor(value / step)
+            counts[place] = counts.get(place, 0) + 1
+    last = max(counts)
+    rows = [
+        {"low": place * step, "high": (place + 1) * step, "calls": counts.get(place, 0)}
+        for place in range(first, last + 1)
+    ]
+    axis = {"tickCount": 6, "grid": False, **({"format": ",d"} if whole else {})}
+    spec = {
+        "data": {"values": rows},
+        "mark": {"type": "bar", "color": "var(--accent)"},
+        "encoding": {
+            "x": {"field": "low", "bin": {"binned": True, "step": step}, "title": title, "axis": axis},
+            "x2": {"field": "high"},
+            "y": {"field": "calls", "type": "quantitative", "axis": {"tickCount": 4, "format": ",d"}},
+        },
+        "width": _WIDTH,
+        "height": 150,
+    }
+    return _drawn(spec, label), sum(value > high for value in ordered)
+
+
+def _share(field: str) -> dict[str, Any]:
+    scale = {"domain": [0, 1], "nice": False}
+    return {"field": field, "type": "quantitative", "scale": scale, "title": None, "axis": _PERCENT}
+
+
+def _nice(step: float) -> float:
+    """The next of 1, 2 and 5 times a power of ten."""
+    power = 10 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
+
+
+def _drawn(spec: dict[str, Any], label: str) -> Markup:
+    whole = {"config": _CONFIG, "padding": 2, **spec}
+    if "vconcat" not in spec:
+        whole = {"width": _WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, **whole}
+    svg = vl_convert.vegalite_to_svg(whole, vl_version=_VERSION, allowed_base_urls=[])
+    opening = Markup('<svg role="img" aria-label="{}" ').format(_text(label))
+    return opening + Markup(svg.removeprefix("<svg "))  # noqa: S704 - Vega escapes the texts in it
