@@ -8,9 +8,9 @@ import mmlu_pipe
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workspace_config", required=True, help="AzureML config.json")
+    parser.add_argument("--workspace_config", default="config.json", help="AzureML config.json")
     parser.add_argument("--mmlu_dataset", required=True, metavar="SUBJECT", help="subject of MMLU, or all")
-    parser.add_argument("--split", required=True, choices=("test", "validation", "dev"))
+    parser.add_argument("--split", default="validation", choices=("test", "validation", "dev"))
     asked = parser.parse_args()
     try:
         found = mmlu_pipe.create_dataset(asked.mmlu_dataset, split=asked.split, workspace_config=asked.workspace_config)

@@ -13,7 +13,7 @@ import mmlu_pipe
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workspace_config", required=True, help="AzureML config.json")
+    parser.add_argument("--workspace_config", default="config.json", help="AzureML config.json")
     parser.add_argument("--other_config", required=True, help="JSON file with the aoai_* keys and the two computes")
     parser.add_argument("--dataset_name", required=True, help="data asset, such as mmlu_astronomy_validation")
     parser.add_argument("--guidance_program", required=True, help="Python file of the guidance program")

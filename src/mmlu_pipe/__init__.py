@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmlu_pipe.api import Plan, create_dataset, plan, run, score, start
     from mmlu_pipe.backends.base import Backend, Run
+    from mmlu_pipe.backends.azureml.publish import Published, publish
+    from mmlu_pipe.checkup.examine import doctor
+    from mmlu_pipe.checkup.result import Check, Diagnosis
     from mmlu_pipe.config import RunConfig
     from mmlu_pipe.errors import MmluPipeError
     from mmlu_pipe.forecast.estimate import estimate
@@ -24,7 +27,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "mmlu_pipe.api": ("Plan", "create_dataset", "plan", "run", "score", "start"),
+    "mmlu_pipe.backends.azureml.publish": ("Published", "publish"),
     "mmlu_pipe.backends.base": ("Backend", "Run"),
+    "mmlu_pipe.checkup.examine": ("doctor",),
+    "mmlu_pipe.checkup.result": ("Check", "Diagnosis"),
     "mmlu_pipe.config": ("RunConfig",),
     "mmlu_pipe.errors": ("MmluPipeError",),
     "mmlu_pipe.forecast.estimate": ("estimate",),
@@ -38,6 +44,8 @@ _HOMES = {
 __all__ = [
     "Backend",
     "Call",
+    "Check",
+    "Diagnosis",
     "Endpoint",
     "Estimate",
     "Interval",
@@ -45,6 +53,7 @@ __all__ = [
     "LineError",
     "MmluPipeError",
     "Plan",
+    "Published",
     "Run",
     "RunConfig",
     "Score",
@@ -52,9 +61,11 @@ __all__ = [
     "Verification",
     "__version__",
     "create_dataset",
+    "doctor",
     "estimate",
     "hookimpl",
     "plan",
+    "publish",
     "run",
     "score",
     "start",

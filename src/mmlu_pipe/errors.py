@@ -318,11 +318,7 @@ class WorkspaceRejected(BackendError):
 
 
 class WorkspaceUnavailable(BackendError):
-    """The workspace, its storage or its registry cannot be reached, is throttled, or has a fault of its own.
-
-    Attributes:
-        registered: references of what this submission had registered before.
-    """
+    """The workspace, its storage or its registry cannot be reached, is throttled, or has a fault of its own."""
 
     def __init__(self, message: str, *, registered: Sequence[str] = ()) -> None:
         super().__init__(message)

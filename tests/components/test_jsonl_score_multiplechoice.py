@@ -16,7 +16,7 @@ from mmlu_pipe.config import RunConfig
 from mmlu_pipe.dataset.schema import check_dataset
 from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
 from mmlu_pipe.pipeline import mmlu_pipeline
-from mmlu_pipe.records import ERROR_KEY
+from mmlu_pipe.records import ERROR_KEY, Score
 from mmlu_pipe.scoring.categories import SUBJECTS
 from mmlu_pipe.scoring.columns import MIN_BYTES, count_alike
 
@@ -97,15 +97,21 @@ def test_the_score_file_is_indented_utf8_with_line_feeds_and_a_final_one(folder)
 
 def test_the_score_file_has_the_keys_of_the_record_in_their_order(folder):
     found = scored(folder, [question(1), question(0), question(None)], [failed()])
-    assert list(found) == [
-        *("count", "n_correct", "accuracy", "accuracy_answered", "stderr", "ci95", "answered", "unanswered", "failed"),
-        *("failed_by_kind", "invalid", "response_key", "correct_key", "by_subject", "by_category"),
+    of_a_part = [
+        *("count", "n_correct", "accuracy", "stderr", "ci95", "answered", "unanswered", "failed", "invalid"),
+        *("accuracy_answered", "ci95_answered", "macro"),
     ]
-    part = {key: found[key] for key in ("count", "n_correct", "accuracy", "stderr", "ci95")}
+    assert list(found) == [
+        *of_a_part,
+        *("failed_by_kind", "response_key", "correct_key", "by_subject", "by_category"),
+        *("position_bias", "calibration"),
+    ]
+    part = {key: found[key] for key in of_a_part}
     assert part["accuracy"] == 0.25
     assert found["accuracy_answered"] == 0.5
     assert list(part["ci95"]) == ["low", "high"]
-    assert found["by_subject"] == {"anatomy": part}
+    assert part["macro"] == {"subjects": 1, "accuracy": 0.25, "stderr": 0.25}
+    assert found["by_subject"] == {"anatomy": part | {"macro": None}}
     assert found["by_category"] == {"other": part}
     assert list(found["by_subject"]["anatomy"]) == list(part)
 
@@ -346,6 +352,8 @@ def test_an_unreadable_dataset_is_named_with_its_line(folder, port, content, sai
         (b"[1]\n", ":1: is a JSON array, not an object"),
         (b'\n{"a": \n', ":2: is not JSON"),
         (b'{"a": "\xff"}\n', ":1: is not UTF-8"),
+        (b'{"line_number": 1}\nnot json\n', ":2: is not JSON"),
+        (b'{"latency_s": 1}\n', ":1: line_number is None"),
         (None, "cannot be read"),
     ],
 )
@@ -359,16 +367,85 @@ def test_unreadable_calls_are_named(folder, content, said):
     assert not (folder / "score.json").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b'{"line_number": 1}\n', b'{"line_number": 1}\nnot read\n'])
-def test_of_the_calls_only_the_first_line_is_read(folder, content):
-    (folder / "calls.jsonl").write_bytes(content)
-    assert scored(folder, [question(1)], calls_dataset=folder / "calls.jsonl")["count"] == 1
+def called(distribution, number=1, **more):
+    return {"line_number": number, "index": 0, "distribution": distribution, "latency_s": 0.25, "error": None} | more
 
 
-def test_the_calls_make_no_difference_to_the_score(folder):
+def test_calls_without_distributions_make_no_difference_to_the_score(folder):
     without = scored(folder, [question(1), question(0)])
-    calls = write(folder / "calls.jsonl", [{"line_number": 1, "latency_s": 9.5, "attempts": 4, "text": "1"}])
+    calls = write(folder / "calls.jsonl", [called(None, 1), called(None, 2)])
     assert scored(folder, [question(1), question(0)], calls_dataset=calls) == without
+    assert without["calibration"] is None
+
+
+def test_the_distributions_of_the_calls_tell_how_far_they_can_be_trusted(folder):
+    calls = write(
+        folder / "calls.jsonl",
+        [called({"1": 0.75, "0": 0.25}, 1), called({"0": 0.6}, 3, error="cut"), called({"0": 0.5, "2": 0.3}, 4)],
+    )
+    found = scored(folder, [question(1), question(0)], [at_line(failed("truncated"), 3)], calls_dataset=calls)
+    assert found["calibration"]["lines"] == 2
+    assert found["calibration"]["brier"] == pytest.approx((2 * 0.25**2 + 0.625**2 + 0.375**2 + 1) / 2)
+    assert found["calibration"]["mass_outside"] == pytest.approx(0.1)
+    assert found["calibration"] | {"bins": None} == scored(
+        folder,
+        [question(1), question(0)],
+        calls_dataset=write(
+            folder / "calls.jsonl", [called({"1": 0.75, "0": 0.25}, 1), called({"0": 0.5, "2": 0.3}, 2)]
+        ),
+    )["calibration"] | {"bins": None}
+
+
+def at_line(line, number):
+    return line | {ERROR_KEY: line[ERROR_KEY] | {"line_number": number}}
+
+
+def test_times_and_attempts_of_the_calls_leave_no_trace_in_the_score(folder):
+    for latency in (0.25, 99.5):
+        calls = write(folder / "calls.jsonl", [called({"1": 0.9}, 1, latency_s=latency, attempts=round(latency))])
+        score_component(
+            input_dataset=write(folder / "output.jsonl", [question(1)]),
+            calls_dataset=calls,
+            score_dataset=folder / f"{latency}.json",
+        )
+    assert (folder / "0.25.json").read_bytes() == (folder / "99.5.json").read_bytes()
+
+
+def test_with_calls_in_process_and_as_a_process_the_bytes_are_equal(folder):
+    chooser = random.Random(7)
+    shares = [[chooser.random() for _ in range(4)] for _ in range(300)]
+    source = write(folder / "output.jsonl", [question(share.index(max(share))) for share in shares])
+    calls = write(
+        folder / "calls.jsonl",
+        [called({str(at): value / 4 for at, value in enumerate(share)}, 1 + at) for at, share in enumerate(shares)],
+    )
+    values = {"input_dataset": source, "calls_dataset": calls}
+    score_component(**values, score_dataset=folder / "in_process.json")
+    done = start(*score_component.arguments(values | {"score_dataset": folder / "as_process.json"}))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (folder / "as_process.json").read_bytes() == (folder / "in_process.json").read_bytes()
+    assert json.loads((folder / "in_process.json").read_bytes())["calibration"]["lines"] == 300
+
+
+def test_letters_chosen_and_correct_are_counted(folder):
+    found = scored(folder, [question(3), question(3, correct=0), question(1), question("x"), question(None)])
+    assert (found["position_bias"]["chosen"], found["position_bias"]["correct"]) == ([0, 1, 0, 2], [1, 2, 0, 0])
+    assert found["position_bias"]["marginal_homogeneity"]["degrees"] == 2
+
+
+def test_a_score_read_from_its_file_is_the_score_that_was_written(folder):
+    calls = write(folder / "calls.jsonl", [called({"1": 0.9}, 1), called({"0": 0.9}, 2)])
+    value = scored(folder, [question(1), question(0)], [], calls_dataset=calls)
+    assert json.loads(json.dumps(Score.from_json(value).to_json())) == value
+    assert Score.from_json(value | {"of_a_later_version": 1}) == Score.from_json(value)
+
+
+@pytest.mark.parametrize("lost", ["macro", "by_subject", "position_bias", "count"])
+def test_a_score_of_an_older_version_is_refused_with_the_free_repair(folder, lost):
+    value = scored(folder, [question(1)])
+    del value[lost]
+    with pytest.raises(ConfigError, match=r"one of an older version .* mmlu-pipe score RUN_DIR --output FILE"):
+        Score.from_json(value)
 
 
 def test_an_output_folder_gets_score_json_in_it(folder):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmlu_pipe.doctor.examine import doctor
+from mmlu_pipe.backends.azureml.client import connect
+from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
+from mmlu_pipe.checkup import cloud
+from mmlu_pipe.checkup.examine import doctor
 
 
 def examine(
@@ -29,3 +33,10 @@ def examine(
     started = time.monotonic()
     found = doctor(workspace_config=path, **options)
     return found.to_json() | {"seconds": time.monotonic() - started}
+
+
+def job_identity(config: dict[str, str], identity: str) -> Any:
+    """What is found of the identity of a job on the twin's cluster."""
+    with connect(WorkspaceConfig(**config)) as client:
+        found = cloud.compute(client, "cpu-cluster", "aoai_compute", Path("other_configs.json"))
+        return asdict(cloud.identity_of(found.value, identity, "cpu-cluster"))

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mmlu_pipe.doctor import deployment, examination
-from mmlu_pipe.doctor.examine import doctor
-from mmlu_pipe.doctor.result import Check, Diagnosis
+from mmlu_pipe.checkup import deployment, examination
+from mmlu_pipe.checkup.examine import doctor
+from mmlu_pipe.checkup.result import Check, Diagnosis
 from mmlu_pipe.errors import ConfigError
 from tests.servers.aoai import AoaiServer, Reply, default_answer, filtered_prompt, rate_limited
 
@@ -265,6 +265,14 @@ def test_a_configuration_that_cannot_be_used_names_the_key_and_the_file(
     assert "other_configs.json" in told
 
 
+def test_a_file_that_is_not_there_is_a_failure_with_advice(tmp_path: Path) -> None:
+    found = doctor(other_config=tmp_path / "none.json", workspace_config=tmp_path / "neither.json")
+    for name in ("endpoint file", "workspace file", "compute names"):
+        one = check(found, name)
+        assert (one.state, one.advice is None) == ("failed", False)
+        assert str(tmp_path) in one.found
+
+
 @pytest.mark.parametrize("given", [{"auth": "magic"}, {"identity": "nobody"}])
 def test_an_option_that_does_not_exist_is_bad_usage(given: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="use one of"):
@@ -321,7 +329,7 @@ def test_a_deployment_asked_by_key_is_examined_without_loading_azure_machine_lea
 ) -> None:
     with AoaiServer() as server:
         code = (
-            "import sys\nfrom mmlu_pipe.doctor.examine import doctor\n"
+            "import sys\nfrom mmlu_pipe.checkup.examine import doctor\n"
             "assert 'azure' not in sys.modules\n"
             "assert doctor(other_config=sys.argv[1]).ok\n"
             "print([name for name in sys.modules if name.split('.')[0] in ('azure', 'msrest')])"

@@ -271,10 +271,10 @@ def assigned(*client_ids: str | None) -> Json:
     ],
 )
 def test_the_identity_of_the_job_is_compared_with_those_of_the_cluster(
-    twin: Twin, examine: Examine, other_config: str, identity: str, of_cluster: Json | None, state: str, says: str
+    twin: Twin, in_fork: InFork, identity: str, of_cluster: Json | None, state: str, says: str
 ) -> None:
     with_identity(twin, of_cluster)
-    one = check(examine(twin, other_config=other_config, auth="key", identity=identity), "job identity")
+    one = in_fork(twin, "tests.doctor.tasks:job_identity", identity=identity)
     assert one["state"] == state
     assert says in one["found"]
     assert "Cognitive Services OpenAI User" in one["advice"] or "…9999" in one["advice"] or "none" in one["advice"]

@@ -418,7 +418,7 @@ def test_401_and_403_say_what_to_change(status: int, auth: str, version: str, mo
     if auth == "entra":
         monkeypatch.setattr(
             "mmlu_pipe.endpoint.connect.choose_credential",
-            lambda endpoint, how: Credential("Entra ID (azure-identity)", token_provider=lambda: KEY),
+            lambda *_asked: Credential("Entra ID (azure-identity)", token_provider=lambda: KEY),
         )
     key = None if status == 403 else "another-key"
     session = LineSession(1)

@@ -20,17 +20,15 @@ def table(evidence: Mapping[str, Proof]) -> str:
     """The headline, and a row for each claim."""
     verified = sum(claim.id in evidence and evidence[claim.id].passed for claim in CLAIMS)
     rehearsed = sum(bool(claim.rehearsed_by) for claim in CLAIMS)
+    total = len(CLAIMS)
     rows = [
-        f"Verified on Azure: **{verified or 'none yet'}** of {len(CLAIMS)} claims. Rehearsed on this machine: {rehearsed}.",
+        f"Verified on Azure: **{verified or 'none yet'}** of {total} claims. Rehearsed on this machine: {rehearsed}.",
         "",
         "<details><summary>The claims</summary>",
         "",
         "| claim | on Azure | rehearsed by |",
         "| --- | --- | --- |",
-        *(
-            f"| {claim.text} | {_on_azure(evidence.get(claim.id))} | {_links(claim.rehearsed_by)} |"
-            for claim in CLAIMS
-        ),
+        *(f"| {claim.text} | {_on_azure(evidence.get(claim.id))} | {_links(claim.rehearsed_by)} |" for claim in CLAIMS),
         "",
         "</details>",
     ]

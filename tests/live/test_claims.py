@@ -26,7 +26,12 @@ def functions_in(path: Path) -> set[str]:
 
 
 def test_every_claim_has_one_live_test_and_no_live_test_is_without_a_claim() -> None:
-    live = [name for module in LIVE_MODULES for name in functions_in(Path(__file__).with_name(module)) if name[:5] == "test_"]
+    live = [
+        name
+        for module in LIVE_MODULES
+        for name in functions_in(Path(__file__).with_name(module))
+        if name[:5] == "test_"
+    ]
     assert sorted(live) == sorted(f"test_{claim.id}" for claim in CLAIMS)
 
 

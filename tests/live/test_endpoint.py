@@ -16,7 +16,9 @@ from tests.live.conftest import Machine, setting
 
 def facts_of(machine: Machine, *words: str | Path, **options: Any) -> dict[str, Any]:
     """What came of three lines that were asked live."""
-    config = () if any(str(word).startswith("--other-config") for word in words) else ("--other-config=other_configs.json",)
+    config = (
+        () if any(str(word).startswith("--other-config") for word in words) else ("--other-config=other_configs.json",)
+    )
     inputs = ("--dataset=mmlu_pipe_live.jsonl", "--guidance-program=program.py", "--limit=3")
     told = machine("run", *inputs, *config, *words, "--json", **options).json
     assert (told["status"], told["answered"], told["failed"]) == ("completed", 3, 0)
@@ -43,7 +45,8 @@ def test_select_logprob(machine: Machine) -> None:
 
 
 def test_select_text(machine: Machine) -> None:
-    assert facts_of(machine, "--select-strategy=text")["strategies"] == {"text": 3}
+    (strategy,) = facts_of(machine, "--select-strategy=text")["strategies"]
+    assert strategy.startswith("text")  # and the version of its rule
 
 
 def test_streaming(machine: Machine) -> None:
@@ -83,7 +86,9 @@ def test_rate_limit_headers(machine: Machine) -> None:
 
 
 def test_content_filter(machine: Machine) -> None:
-    text = Path(setting("FILTERED", "the path of a text that the deployment's content filter blocks")).read_text("utf-8")
+    text = Path(setting("FILTERED", "the path of a text that the deployment's content filter blocks")).read_text(
+        "utf-8"
+    )
     line = machine.lines(".", "mmlu_pipe_live.jsonl")[0] | {"question": text}
     (machine.folder / "filtered.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
     words = ("--dataset=filtered.jsonl", "--guidance-program=program.py", "--other-config=other_configs.json")
@@ -94,8 +99,10 @@ def test_content_filter(machine: Machine) -> None:
 
 def test_recordings(machine: Machine, cassette: Path) -> None:
     names = load_endpoint(machine.folder / "other_configs.json")
-    also = (names.deployment, normalise(names).endpoint.partition("://")[2].partition("/")[0])
-    assert machine("cassette", "check", cassette, *(f"--also={name}" for name in also), "--json").json["clean"]
+    private = [normalise(names).endpoint.partition("://")[2].partition("/")[0]]
+    if names.deployment not in names.model:  # a model's name is no secret
+        private.append(names.deployment)
+    assert machine("cassette", "check", cassette, *(f"--also={name}" for name in private), "--json").json["clean"]
     inputs = ("--dataset=mmlu_pipe_live.jsonl", "--guidance-program=program.py", f"--cassette={cassette}")
     replayed = machine("run", *inputs, "--output-dir=replayed", "--json", env={"HTTPS_PROXY": "http://127.0.0.1:9"})
     assert replayed.json["status"] == "completed"

@@ -195,17 +195,6 @@ def test_a_registry_is_found_from_any_region_and_another_is_not(make_twin: Calla
     assert ask(twin, f"https://{location}.api.azureml.ms/discovery", token=None)[0] == 200
 
 
-def test_the_command_that_installs_azurite_prints_where_it_is(azurite_cache: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mmlu_pipe.rehearsal"],
-        env=os.environ | {"XDG_CACHE_HOME": azurite_cache},
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    assert Path(done.stdout.strip()).is_file()
-
-
 def test_a_component_needs_its_code_and_its_environment(twin: Twin) -> None:
     url = workspace_url(twin, "/components/c/versions/1")
     for spec, says in (

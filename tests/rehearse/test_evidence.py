@@ -57,7 +57,8 @@ def edited(seen: Seen, method: str, route: str, **changes: Any) -> Seen:
 def with_more(seen: Seen, *more: tuple[str, str, str, int]) -> Seen:
     """As if there had been further requests."""
     assert seen.twin is not None
-    added = [Recorded(method, host, f"/{route}", route, None, 0, status) for method, host, route, status in more]
+    paths = {kept.route: kept.path for kept in seen.twin.requests}
+    added = [Recorded(method, host, paths.get(route, ""), route, None, 0, code) for method, host, route, code in more]
     return dataclasses.replace(seen, twin=Edited(seen.twin, [*seen.twin.requests, *added]))
 
 
@@ -172,6 +173,12 @@ def test_a_request_without_a_recording_is_told(seen: Seen) -> None:
 )
 def test_whatever_a_second_submission_sends_is_told(seen: Seen, method: str, host: str, route: str, words: str) -> None:
     assert failed(with_more(seen, (method, host, route, 201))) == {"again": words}
+
+
+def test_where_versions_are_times_a_second_submission_may_make_new_ones(seen: Seen) -> None:
+    config = dataclasses.replace(seen.subject.config, version_scheme="epoch")
+    epoch = dataclasses.replace(seen, subject=dataclasses.replace(seen.subject, config=config))
+    assert failed(with_more(epoch, ("PUT", "management.azure.com", "data/*/versions/*", 201))) == {}
 
 
 def test_a_key_in_a_request_or_a_log_is_told(seen: Seen) -> None:

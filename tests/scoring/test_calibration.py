@@ -96,11 +96,9 @@ def test_a_calibration_worked_by_hand():
     }
 
 
-@pytest.mark.parametrize(("confidence", "low"), [(0.5, 0.4), (0.500001, 0.5), (1.0, 0.9), (0.3, 0.2)])
+@pytest.mark.parametrize(("confidence", "low"), [(0.5, 0.4), (0.500001, 0.5), (0.75, 0.7), (1.0, 0.9)])
 def test_a_bin_holds_its_upper_end(confidence, low):
-    (filled,) = [each for each in calibrated([([confidence, 1 - confidence, 0, 0], 0, 0)] * 1).bins if each.count] if (
-        confidence >= 0.5
-    ) else [each for each in calibrated([([confidence, 0.25, 0.25, 0.2], 0, 0)]).bins if each.count]
+    (filled,) = [each for each in calibrated([([confidence, 1 - confidence, 0, 0], 0, 0)]).bins if each.count]
     assert filled.low == low
 
 
@@ -111,7 +109,6 @@ def test_a_bin_holds_its_upper_end(confidence, low):
         ("number", lambda index: str(index + 1)),
         ("letter", "ABCD".__getitem__),
         ("choice", CHOICES.__getitem__),
-        ("letter", " ABCD".__getitem__(slice(1, None)).__getitem__),
     ],
 )
 def test_options_are_read_as_the_program_spells_them(name, spelling):
@@ -230,9 +227,6 @@ def test_calls_without_distributions_are_no_calibration_and_need_no_word(tmp_pat
 @pytest.mark.parametrize("number", [None, "1", 0, -1, 1.0, True])
 def test_a_call_without_the_number_of_its_line_is_refused(tmp_path, number):
     path = written(tmp_path / "calls.jsonl", [call(None, 1), {"line_number": number}])
-    if number is True:
-        assert [each for each, _ in calls_by_line(path)] == [1]
-        return
     with pytest.raises(DatasetError, match=r"calls.jsonl:2: line_number is .* leave --calls out"):
         list(calls_by_line(path))
 

@@ -1,12 +1,14 @@
+import random
 from math import isclose, sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
 
 from mmlu_pipe.records import Interval
-from mmlu_pipe.scoring.intervals import stderr, wilson
+from mmlu_pipe.scoring.intervals import macro_average, stderr, wilson
 
 counts = st.integers(1, 1_000_000).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count)))
 
@@ -35,6 +37,16 @@ def test_the_values_of_statsmodels_are_met(n_correct, count, confidence, low, hi
     found = wilson(n_correct, count, confidence)
     assert isclose(found.low, low, rel_tol=1e-9)
     assert isclose(found.high, high, rel_tol=1e-9)
+
+
+@given(counts, st.floats(0.5, 0.999))
+@settings(deadline=None)
+def test_the_interval_is_that_of_statsmodels(numbers, confidence):
+    n_correct, count = numbers
+    low, high = proportion_confint(n_correct, count, 1 - confidence, "wilson")
+    found = wilson(n_correct, count, confidence)
+    assert isclose(found.low, low, rel_tol=1e-9, abs_tol=1e-12)
+    assert isclose(found.high, high, rel_tol=1e-9, abs_tol=1e-12)
 
 
 @given(counts)
@@ -102,3 +114,30 @@ def test_impossible_counts_are_refused(function, n_correct, count):
 def test_impossible_confidences_are_refused(confidence):
     with pytest.raises(ValueError, match="confidence must lie between 0 and 1"):
         wilson(1, 2, confidence)
+
+
+def test_in_the_macro_average_each_subject_counts_alike():
+    found = macro_average([(1, 2), (300, 300), (0, 5)])
+    assert (found.subjects, found.accuracy) == (3, 0.5)
+    # each subject's lines as ones and zeros: the variance of their mean is s²/n
+    lines = [[1, 0], [1] * 300, [0] * 5]
+    assert isclose(found.stderr, sqrt(sum(stdev(each) ** 2 / len(each) for each in lines)) / 3)
+
+
+def test_a_subject_of_one_line_tells_of_no_spread():
+    assert macro_average([(1, 1), (3, 5)]).stderr is None
+
+
+def test_no_subjects_have_no_macro_average():
+    assert macro_average([]) is None
+
+
+def test_the_standard_error_of_the_macro_average_is_how_far_it_strays_in_repeated_runs():
+    chooser = random.Random(3)
+    sizes = {2: 0.4, 3: 0.7, 40: 0.5, 100: 0.9}
+    found = [
+        macro_average([(sum(chooser.random() < p for _ in range(size)), size) for size, p in sizes.items()])
+        for _ in range(4000)
+    ]
+    told = sqrt(fmean(each.stderr**2 for each in found))
+    assert isclose(told, stdev(each.accuracy for each in found), rel_tol=0.04)

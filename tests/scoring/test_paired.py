@@ -127,9 +127,7 @@ def test_a_million_lines_are_resampled_too():
     assert found.low == pytest.approx(0.002 - spread, abs=spread / 10)
 
 
-@pytest.mark.parametrize(
-    ("only_a", "only_b"), [(60, 90), (100, 130), (20, 60), (5, 30), (300, 250)]
-)
+@pytest.mark.parametrize(("only_a", "only_b"), [(60, 90), (100, 130), (20, 60), (5, 30), (300, 250)])
 def test_so_many_lines_show_the_difference_four_times_in_five(only_a, only_b):
     cells = Cells(1000 - only_a - only_b, only_a, only_b, 0)
     needed = lines_for_power(cells)

@@ -24,13 +24,12 @@ from tests.servers.hub import LoopbackHub, mmlu_repository
 
 __all__ = ["azurite"]
 
-CREATE_DATASET = (
-    "python ./create_dataset.py --workspace_config config.json --mmlu_dataset astronomy --split validation"
-)
+CREATE_DATASET = "python ./create_dataset.py --workspace_config config.json --mmlu_dataset astronomy --split validation"
 RUN_EXPERIMENT = (
     "python ./run_experiment.py --workspace_config config.json --other_config other_configs.json "
     "--dataset_name mmlu_astronomy_validation --guidance_program ./guidance_programs/zero_shot.py"
 )
+pytestmark = pytest.mark.xdist_group("tutorial")  # one twin for all of them
 KINDS = ("data", "environments", "components")
 HOST = "my-resource.openai.azure.com"
 ROWS = [
@@ -85,7 +84,7 @@ def tutorial(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iter
     shutil.copytree(ROOT / "tutorial", folder, dirs_exist_ok=True)
     shutil.copytree(ROOT / "guidance_programs", folder / "guidance_programs")
     (folder / "other_configs_example.json").rename(folder / "other_configs.json")
-    rows = {split: ROWS for split in ("test", "validation", "dev")}
+    rows = dict.fromkeys(("test", "validation", "dev"), ROWS)
     repository = mmlu_repository({"all": rows, "astronomy": rows}, commit=DEFAULT_REVISION)
     with (
         AoaiServer({"my-gpt-4o": "gpt-4o"}, key=None, bearer=lambda token: token.count(".") == 2) as aoai,

@@ -13,7 +13,7 @@ from mmlu_pipe.config import AUTH_MODES, RunConfig
 from mmlu_pipe.plugins import hookimpl
 
 if TYPE_CHECKING:
-    from mmlu_pipe.doctor.result import Check, Diagnosis
+    from mmlu_pipe.checkup.result import Check, Diagnosis
 
 __all__ = ["doctor"]
 
@@ -40,8 +40,8 @@ def doctor(as_json: bool, **values: Any) -> int:
     Asks the deployment at most three times, for a few tokens each. Exits with 0 where nothing failed, 1 where something
     did, 2 on bad usage.
     """
+    from mmlu_pipe.checkup.examine import doctor as examine
     from mmlu_pipe.cli.root import print_json
-    from mmlu_pipe.doctor.examine import doctor as examine
 
     if as_json:
         found = examine(**values)

@@ -44,9 +44,11 @@ def run_command(options: Mapping[str, Any]) -> str:
     for field in dataclasses.fields(RunConfig):
         value = options.get(field.name, field.default)
         name = f"--{field.name.replace('_', '-')}"
-        if value is True:
-            words.append(name)
-        elif value != field.default:
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(name if value else name.replace("--", "--no-", 1))
+        else:
             for each in value if isinstance(value, tuple) else (value,):
                 words += [name, each.absolute().name if isinstance(each, Path) else str(each)]
     return shlex.join(words)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -39,11 +40,12 @@ def run_command(arguments: Sequence[str], log: Path, environment: Mapping[str, s
         StageFailed: it did not end with exit code 0.
     """
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(_ELSEWHERE)}
-    with log.open("wb") as errors:
+    # Files for the moment lie beside the log, so that nothing stays of a process that is stopped at once.
+    with log.open("wb") as errors, tempfile.TemporaryDirectory(dir=log.parent, prefix="tmp-") as temporary:
         ended = subprocess.run(  # noqa: S603 - this package's own commands
             [sys.executable, "-m", "mmlu_pipe", *arguments, "--json"],
             cwd=log.parent,
-            env=kept | dict(environment or {}),
+            env={**kept, "TMPDIR": temporary, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

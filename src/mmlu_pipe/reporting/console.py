@@ -94,7 +94,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
         ]
         console.print(_table(("subject", "lines", "only A", "only B", "B - A", "p", "p Holm"), rows))
     if found.changed:
-        numbers = ",".join(str(line.line_number) for line in found.changed[:_CHANGED])
+        numbers = ", ".join(str(line.line_number) for line in found.changed[:_CHANGED])
         more = len(found.changed) - _CHANGED
         _row(console, "changed", f"lines {numbers}{f' and {more} more (--json has all)' if more > 0 else ''}")
 

@@ -93,12 +93,11 @@ class Calibrator:
         if pair is None or not isinstance(choices, list):
             return
         for name, spell in _SPELLINGS.items():
-            menu = [spell(index, choices) for index in range(len(choices))]
-            correct, said = (menu[index] for index in pair)
+            correct, said = (spell(index, choices) for index in pair)
             if (said == correct) != (outcome is Outcome.CORRECT):  # two choices of one text
                 continue
             for options in reversed(found):
-                if said in options and options.keys() <= set(menu):
+                if said in options and options.keys() <= {spell(index, choices) for index in range(len(choices))}:
                     self._sums[name].add(options, said, correct)
                     break
 

@@ -71,7 +71,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, JsonObject]]:
     before = 0
     for place, call in jsonl.read_objects(path):
         number = call.get("line_number")
-        if not isinstance(number, int) or number < max(before, 1):
+        if type(number) is not int or number < max(before, 1):
             raise DatasetError(
                 f"{path}:{place}: line_number is {number!r} after {before}; these are not the calls of a run in "
                 "their order; leave --calls out, or give the calls.jsonl of the run",

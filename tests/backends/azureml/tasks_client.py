@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmlu_pipe.backends.azureml.client import connect, connect_registry
 from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
 

@@ -69,8 +69,10 @@ def bring_blob(config: dict[str, str], uri: str, target: str, content: str | Non
 
     with connect(WorkspaceConfig(**config)) as client:
         if content is not None:
-            settings = ContentSettings(content_md5=bytearray(16)) if md5 else None
-            open_blob(client, uri).upload_blob(content.encode(), overwrite=True, content_settings=settings)
+            blob = open_blob(client, uri)
+            blob.upload_blob(content.encode(), overwrite=True)
+            if md5:
+                blob.set_http_headers(ContentSettings(content_md5=bytearray(16)))
         download_blob(client, uri, Path(target))
     return Path(target).read_text(encoding="utf-8")
 

@@ -90,7 +90,7 @@ def _in_new_process(proxy: str, tmp_path: Path, **more: str) -> tuple[float, sub
         "    print(type(error).__name__, error)\n"
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "MSI_", "IDENTITY_"))}
-    network = {name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")}
+    network = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"), proxy)
     home = {"HOME": str(tmp_path), "NO_PROXY": "", "no_proxy": ""}
     begun = time.monotonic()
     done = subprocess.run(

@@ -82,10 +82,9 @@ def test_a_login_service_that_is_down_is_no_missing_login() -> None:
     assert "AADSTS50034: No such user" in str(refused)
 
 
-def test_what_the_sdk_wraps_in_words_of_its_own_keeps_the_services_status() -> None:
-    from azure.ai.ml.exceptions import MlException
-
-    wrapped = MlException("formatted", "formatted")
+@pytest.mark.parametrize("kind", [core.AzureError, Exception])
+def test_what_the_sdk_wraps_in_words_of_its_own_keeps_the_services_status(kind: type[Exception]) -> None:
+    wrapped = kind("formatted")
     wrapped.__context__ = http(404, "Not found.")
     error = told(wrapped)
     assert isinstance(error, WorkspaceRejected)
@@ -93,9 +92,7 @@ def test_what_the_sdk_wraps_in_words_of_its_own_keeps_the_services_status() -> N
 
 
 def test_what_the_sdk_itself_refuses_has_no_status() -> None:
-    from azure.ai.ml.exceptions import ValidationException
-
-    error = told(ValidationException("This is wrong.", "wrong"))
+    error = told(core.AzureError("This is wrong."))
     assert isinstance(error, WorkspaceRejected)
     assert error.status is None
     assert "This is wrong" in str(error)

@@ -126,12 +126,14 @@ PASSING = [
 ]
 
 
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.method} {fault.route}")
-def test_what_passes_is_tried_again(twin: Twin, in_fork: InFork, dataset: Path, fault: Fault) -> None:
-    twin.faults.add(fault)
+def test_what_passes_is_tried_again(twin: Twin, in_fork: InFork, dataset: Path) -> None:
+    for fault in PASSING:
+        twin.faults.add(fault)
     found = in_fork(twin, BRING, hurry=True, submits=True, dataset=str(dataset))
     assert len(found["created"]) == 5
     assert found["job"]["name"] == "job_1"
+    seen = {(kept.method, kept.route) for kept in twin.requests if kept.status in (0, 429, 500)}
+    assert len(seen) == len(PASSING)
 
 
 STAYING = [
@@ -159,10 +161,17 @@ def test_what_stays_ends_with_the_right_error_and_says_what_was_registered(
     assert (failed.value.type, words in told) == (kind, True), told
     assert told.count("azureml:") - told.count("register azureml:") == registered, told
     assert ("already registered" in told) == bool(registered)
+
+
+def test_the_next_attempt_goes_on_where_the_last_one_failed(twin: Twin, in_fork: InFork, dataset: Path) -> None:
+    twin.faults.add(server_error("PUT", "components/*", None))
+    with pytest.raises(Failed):
+        in_fork(twin, BRING, hurry=True, dataset=str(dataset))
     twin.faults.clear()
+    before = len(twin.requests)
     again = in_fork(twin, BRING, submits=True, dataset=str(dataset))
-    assert len(again["reused"]) >= registered
-    assert again["job"]["name"] == "job_1"
+    assert (len(again["reused"]), len(again["created"]), again["job"]["name"]) == (3, 2, "job_1")
+    assert writes(twin, before)["codes/*/versions/*"] == 0  # the code had arrived
 
 
 def test_a_job_whose_answer_was_lost_is_found_again(twin: Twin, in_fork: InFork, dataset: Path) -> None:

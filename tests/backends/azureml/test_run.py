@@ -187,6 +187,21 @@ def test_a_folder_of_another_workspace_a_local_run_or_something_else_is_refused(
         wait(in_fork, twin, submit(twin).name, folder)
 
 
+def test_a_fetch_that_was_killed_half_way_is_done_again_in_the_same_folder(
+    twin: Twin, in_fork: InFork, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    (folder / ".fetch-abc").mkdir(parents=True)
+    (folder / "output.jsonl").write_bytes(FILES["output_dataset"])
+    assert wait(in_fork, twin, submit(twin).name, folder)["status"] == "completed"
+
+
+def test_a_place_where_no_folder_can_be_made_is_named(twin: Twin, in_fork: InFork, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = wait(in_fork, twin, submit(twin).name, tmp_path / "file" / "run")
+    assert (found["raised"], found["error"]) == ("RunFolderError", None)
+
+
 def test_a_preempted_job_completes_as_if_nothing_had_happened(
     make_twin: Callable[..., Twin], in_fork: InFork, tmp_path: Path
 ) -> None:

@@ -43,8 +43,9 @@ def _options(resource: JsonObject, facts: JsonObject) -> RunConfig:
     told: dict[str, Any] = {"gate": (resource.get("tags") or {}).get("gate") != "skipped"}
     for node in (resource.get("jobs") or {}).values():
         for name, value in (node.get("inputs") or {}).items():
-            if name in known and name in ports and isinstance(value, dict) and "value" in value:
-                told[name] = ports[name].parse(str(value["value"]))
+            text = str(value.get("value", "${{")) if isinstance(value, dict) else "${{"
+            if name in known and name in ports and not text.startswith("${{"):  # a literal, and no binding
+                told[name] = ports[name].parse(text)
     if "require" in told:
         told["require"] = tuple(str(told["require"]).split(","))
     for option, fact in (("dataset", "dataset"), ("guidance_program", "program")):

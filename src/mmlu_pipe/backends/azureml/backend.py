@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmlu_pipe.backends.base import Description, PlannedAsset
 from mmlu_pipe.config import RunConfig, load_computes
-from mmlu_pipe.errors import ConfigError, DatasetError, MmluPipeError, WorkspaceRejected
+from mmlu_pipe.errors import ConfigError, DatasetError, MmluPipeError, WorkspaceRejected, WorkspaceUnavailable
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.pipeline import Pipeline
 from mmlu_pipe.plugins import hookimpl
@@ -124,11 +124,13 @@ class AzureMLBackend:
                     _log.info("registered  %s", reference)
                 for reference in registered.reused:
                     _log.info("unchanged   %s", reference)
-                # Before the job is there, so that no job is ever without a folder that knows it.
+                # Before the job is there, so that no job is ever without a folder that knows it: a job whose creation
+                # got no answer is looked for when the command is repeated.
                 manifest.begin(job={"name": sent.job_name, "workspace": workspace.digest(manifest.salt)})
                 job = submit(client, sent, Path(temporary))
-        except MmluPipeError:
-            folder.discard()
+        except MmluPipeError as error:
+            if manifest.job is None or not isinstance(error, WorkspaceUnavailable):
+                folder.discard()
             raise
         _log.info("submitted   %s in experiment %s", job.name, sent.experiment)
         if job.studio_url:

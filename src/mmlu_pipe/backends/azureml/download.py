@@ -19,7 +19,10 @@ from mmlu_pipe.records import JsonObject, Score
 if TYPE_CHECKING:
     from mmlu_pipe.backends.azureml.client import WorkspaceClient
 
-__all__ = ["FACTS", "OUTPUTS", "Fetched", "fetch_outputs"]
+__all__ = ["FACTS", "OUTPUTS", "UNFINISHED", "Fetched", "fetch_outputs"]
+
+UNFINISHED = ".fetch-"
+"""How the name of a folder begins that a process which was killed leaves in the run folder."""
 
 FACTS = "run_facts"
 """The port of what component 1 settled and counted."""
@@ -61,7 +64,7 @@ def fetch_outputs(client: WorkspaceClient, state: JobState, folder: Path) -> Fet
         DownloadFailed: an output is missing or did not arrive as the job wrote it, or another file is in its place.
             Nothing was put into the folder.
     """
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as temporary:
         aside = Path(temporary)
         facts: JsonObject = {}
         fetched: list[Path] = []

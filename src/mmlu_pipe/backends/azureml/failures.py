@@ -62,7 +62,8 @@ def translated(doing: str, registered: Sequence[str] = ()) -> Iterator[None]:
     except MmluPipeError:
         raise
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _LIBRARIES:
+        wrapped = type(error) is Exception and _root(error) is not error  # some of the SDK's own are nothing more
+        if type(error).__module__.partition(".")[0] not in _LIBRARIES and not wrapped:
             raise
         raise failure(error, doing, registered) from error
 
@@ -130,7 +131,7 @@ def _words(error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     """The innermost words of an exception of the network, which wraps others in its text."""
-    found = re.findall(r"[A-Za-z][\w ,'-]{8,}", scrubbed(str(error)))
+    found = re.findall(r"[A-Za-z][\w ,-]{8,}", scrubbed(str(error)))
     return str(found[-1]) if found else type(error).__name__
 
 

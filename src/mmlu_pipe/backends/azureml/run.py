@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mmlu_pipe.backends.azureml.adoption import adopted
-from mmlu_pipe.backends.azureml.download import Fetched, fetch_outputs
+from mmlu_pipe.backends.azureml.download import OUTPUTS, UNFINISHED, Fetched, fetch_outputs
 from mmlu_pipe.backends.azureml.failures import scrubbed
 from mmlu_pipe.backends.azureml.history import JobState, RunHistory
 from mmlu_pipe.backends.azureml.watch import log_tail, watch
@@ -26,7 +26,7 @@ from mmlu_pipe.errors import (
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.plugins import notify
 from mmlu_pipe.records import Score
-from mmlu_pipe.runfolder import RunFolder
+from mmlu_pipe.runfolder import RunFolder, unwritable
 
 if TYPE_CHECKING:
     from mmlu_pipe.backends.azureml.client import WorkspaceClient
@@ -155,9 +155,11 @@ class AzureMLRun:
         """Fetch what an ended job left, and write down how it ended."""
         self.studio_url = self.studio_url or state.studio_url
         error = _error_of(history, state)
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
             fetched = fetch_outputs(self._client, state, self.run_dir)
+        except OSError as failure:
+            raise unwritable(self.run_dir, failure.strerror) from failure
         except DownloadFailed as lost:
             if error is None:  # the manifest is left unfinished, for another try
                 self._status, self._error = "failed", lost
@@ -242,9 +244,14 @@ def reopen(client: WorkspaceClient, job: str, output_dir: Path | None = None) ->
             raise RunFolderError(
                 f"{folder.path}: holds the job {held}; give --output-dir a new folder", path=folder.path
             )
-    elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+    elif folder.path.exists() and (not folder.path.is_dir() or any(map(_is_strange, folder.path.iterdir()))):
         raise RunFolderError(f"{folder.path}: holds other files; give --output-dir a new folder", path=folder.path)
     return AzureMLRun(client, folder, manifest, name)
+
+
+def _is_strange(path: Path) -> bool:
+    """Whether a file of a folder without a manifest is none that an interrupted `fetch` leaves."""
+    return path.name not in OUTPUTS.values() and not path.name.startswith(UNFINISHED)
 
 
 def _error_of(history: RunHistory, state: JobState) -> JobFailed | JobCancelled | None:

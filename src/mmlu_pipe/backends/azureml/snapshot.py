@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 _NOT_SENT = frozenset(
     (
-        *("__main__", "_bundled", "backends/azureml", "cli", "doctor", "pytest_plugin"),
+        *("__main__", "_bundled", "backends/azureml", "cli", "checkup", "pytest_plugin"),
         *("recording/server", "rehearsal", "rehearse", "reporting", "serve"),
     )
 )

@@ -18,7 +18,7 @@ from mmlu_pipe.reporting.html.evidence import letter
 __all__ = ["histogram", "intervals", "positions", "reliability"]
 
 _VERSION = "6.4"
-_WIDTH = 420
+_WIDTH = 360
 _BINS = 24
 _AXIS = {
     "domain": False,
@@ -38,7 +38,7 @@ _CONFIG = {
     "text": {"color": "var(--text)", "fontSize": 12},
     "view": {"stroke": None},
 }
-_PERCENT = {"format": ".0%", "tickCount": 5}
+_PERCENT = {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1]}
 
 
 def intervals(parts: Mapping[str, SubScore], average: float | None, label: str) -> Markup:
@@ -54,28 +54,34 @@ def intervals(parts: Mapping[str, SubScore], average: float | None, label: str) 
         for name, part in parts.items()
         if part.accuracy is not None
     ]
-    y = {"field": "name", "type": "nominal", "sort": None, "title": None}
-    names = {"labelColor": "var(--text)", "labelLimit": 200, "ticks": False, "grid": False, "labelPadding": 8}
+    y = {"field": "name", "type": "nominal", "sort": None, "axis": None}
+    at = {"yOffset": 8}  # below the name
+    bar = {"type": "rule", "strokeCap": "round", **at}
+    word = {"type": "text", "yOffset": -7, "limit": _WIDTH - 70}
     layers: list[dict[str, Any]] = [
         {
-            "mark": {"type": "rule", "color": "var(--interval)", "strokeWidth": 5, "strokeCap": "round"},
+            "mark": {**bar, "color": "var(--track)", "strokeWidth": 6},
+            "encoding": {"x": {"datum": 0}, "x2": {"datum": 1}},
+        },
+        {
+            "mark": {**bar, "color": "var(--interval)", "strokeWidth": 6},
             "encoding": {"x": _share("low"), "x2": {"field": "high"}},
         },
         {
-            "mark": {"type": "point", "color": "var(--accent)", "filled": True, "size": 70, "opacity": 1},
+            "mark": {"type": "point", "color": "var(--accent)", "filled": True, "size": 80, "opacity": 1, **at},
             "encoding": {"x": _share("accuracy")},
         },
+        {"mark": {**word, "align": "left"}, "encoding": {"x": {"datum": 0}, "text": {"field": "name"}}},
         {
-            "mark": {"type": "text", "align": "left", "dx": 10, "color": "var(--muted)", "fontSize": 11},
+            "mark": {**word, "align": "right", "color": "var(--muted)"},
             "encoding": {"x": {"datum": 1}, "text": {"field": "told"}},
         },
     ]
-    for layer in layers:
-        layer["encoding"]["y"] = y | {"axis": names}
     if average is not None:
-        rule = {"type": "rule", "color": "var(--muted)", "strokeDash": [3, 3]}
-        layers.insert(0, {"mark": rule, "encoding": {"x": {"datum": average}}})
-    return _drawn({"data": {"values": rows}, "layer": layers, "height": {"step": 21}}, label)
+        tick = {"type": "tick", "color": "var(--muted)", "thickness": 1.5, "size": 14, "orient": "vertical", **at}
+        layers.insert(2, {"mark": tick, "encoding": {"x": {"datum": average}}})
+    spec = {"data": {"values": rows}, "encoding": {"y": y}, "layer": layers, "width": _WIDTH, "height": {"step": 36}}
+    return _drawn(spec | {"padding": {"left": 6, "right": 6, "top": 4, "bottom": 20}, "autosize": "none"}, label)
 
 
 def reliability(found: Calibration, label: str) -> Markup:
@@ -96,8 +102,8 @@ def reliability(found: Calibration, label: str) -> Markup:
     y = {"type": "quantitative", "scale": {"domain": [0, 1]}, "title": "accuracy", "axis": _PERCENT}
     ends = [{"at": 0}, {"at": 1}]
     above = {
-        "width": 330,
-        "height": 230,
+        "width": 310,
+        "height": 220,
         "layer": [
             {
                 "data": {"values": ends},
@@ -121,7 +127,7 @@ def reliability(found: Calibration, label: str) -> Markup:
         ],
     }
     below = {
-        "width": 330,
+        "width": 310,
         "height": 70,
         "mark": {"type": "bar", "color": "var(--bar)"},
         "encoding": {
@@ -150,12 +156,12 @@ def positions(bias: PositionBias, label: str) -> Markup:
         {"mark": "bar", "encoding": {"color": {"field": "what", "title": None, "scale": colours}}},
         {"mark": {"type": "text", "dy": -7, "fontSize": 11}, "encoding": {"text": {"field": "lines", "format": ",d"}}},
     ]
-    spec = {"data": {"values": rows}, "encoding": encoding, "layer": layers, "width": _WIDTH, "height": 260}
+    spec = {"data": {"values": rows}, "encoding": encoding, "layer": layers, "width": _WIDTH, "height": 240}
     return _drawn(spec, label)
 
 
-def histogram(values: Sequence[float], title: str, label: str, *, whole: bool = False) -> tuple[Markup, int]:
-    """How values are spread, up to the 99th percentile.
+def histogram(values: Sequence[float], title: str, label: str, *, whole: bool = False) -> tuple[Markup, int] | None:
+    """How values are spread; a few that are far larger than the 99th percentile are left out.
 
     Args:
         values: one or more, none negative.
@@ -164,11 +170,15 @@ def histogram(values: Sequence[float], title: str, label: str, *, whole: bool = 
         whole: whether they are integers.
 
     Returns:
-        The chart, and how many values lie beyond its end.
+        The chart, and how many values lie beyond its end; None where all values are the same.
     """
     ordered = sorted(values)
     low, high = ordered[0], ordered[math.ceil(0.99 * len(ordered)) - 1]
-    step = _nice((high - low) / _BINS or high / _BINS or 1)
+    if ordered[-1] <= 2 * high:
+        high = ordered[-1]
+    if low == high:
+        return None
+    step = _nice((high - low) / _BINS)
     step = max(1, round(step)) if whole else step
     first = math.floor(low / step)
     counts: dict[int, int] = {}
@@ -212,9 +222,9 @@ def _text(name: str) -> str:
 
 
 def _drawn(spec: dict[str, Any], label: str) -> Markup:
-    whole = {"config": _CONFIG, "padding": 2, **spec}
+    whole = {"config": _CONFIG, "padding": 6, **spec}
     if "vconcat" not in spec:
         whole = {"width": _WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, **whole}
     svg = vl_convert.vegalite_to_svg(whole, vl_version=_VERSION, allowed_base_urls=[])
-    opening = Markup('<svg role="img" aria-label="{}" ').format(_text(label))
-    return opening + Markup(svg.removeprefix("<svg "))  # noqa: S704 - Vega escapes the texts in it
+    picture = Markup(svg.replace("<svg ", '<svg aria-hidden="true" ', 1))  # noqa: S704 - Vega escapes the texts in it
+    return Markup('<div role="img" aria-label="{}">{}</div>').format(_text(label), picture)

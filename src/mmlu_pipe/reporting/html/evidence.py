@@ -142,7 +142,7 @@ def _shown(value: Any) -> str:
 
 
 def _count(call: JsonObject, latencies: list[float], tokens: Mapping[str, list[int]]) -> None:
-    if call.get("error") is not None:
+    if call.get("error") is not None or call.get("text") is None:
         return
     if isinstance(latency := call.get("latency_s"), int | float):
         latencies.append(latency)

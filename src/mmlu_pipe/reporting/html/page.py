@@ -56,8 +56,8 @@ def _data(value: float, shown: str) -> Markup:
     return Markup('<data value="{}">{}</data>').format(json.dumps(value), shown)
 
 
-def _percent(value: float | None) -> Markup:
-    return Markup("–") if value is None else _data(value, f"{100 * value:.1f} %")
+def _percent(value: float | None, sign: str = " %") -> Markup:
+    return Markup("–") if value is None else _data(value, f"{100 * value:.1f}{sign}")
 
 
 def _count(value: float | None, digits: int = 0) -> Markup:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,13 @@ def write_report(run_dir: Path) -> Path:
         **_charts(score, evidence),
     )
     path = run.path / FILE_NAME
+    temporary = path.with_name(f".{FILE_NAME}.new")
     try:
-        temporary = path.with_name(f".{FILE_NAME}.new")
         temporary.write_bytes(page)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise unwritable(path, error.strerror) from error
     return path
 
@@ -88,12 +90,10 @@ def _charts(score: Score, evidence: Evidence) -> dict[str, Any]:
         found["reliability"] = charts.reliability(score.calibration, "Accuracy of the lines by confidence")
     if score.position_bias is not None:
         found["positions"] = charts.positions(score.position_bias, "How often each position was chosen, and was right")
-    tokens = {
-        f"{name.partition('_')[0]} tokens": counts for name, counts in evidence.tokens.items() if any(counts)
-    }
+    tokens = {f"{name.partition('_')[0]} tokens": counts for name, counts in evidence.tokens.items() if any(counts)}
     latency = {"seconds a call": evidence.latencies} if evidence.latencies else {}
     found["histograms"] = [
-        (title, *charts.histogram(values, title, f"How {title} are spread", whole=title in tokens), _summary(values))
+        (title, charts.histogram(values, title, f"How {title} are spread", whole=title in tokens), _summary(values))
         for title, values in ({**latency, **tokens}).items()
     ]
     return found

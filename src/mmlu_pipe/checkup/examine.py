@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mmlu_pipe.checkup.examination import Examination, Finding
+from mmlu_pipe.checkup.result import Check, Diagnosis
 from mmlu_pipe.config import RunConfig
-from mmlu_pipe.doctor.examination import Examination, Finding
-from mmlu_pipe.doctor.result import Check, Diagnosis
 
 __all__ = ["doctor"]
 
@@ -51,7 +51,7 @@ def doctor(
 
 
 def _check_setup(found: Examination, other: Path | None, cloud: Path | None, auth: str) -> None:
-    from mmlu_pipe.doctor import machine
+    from mmlu_pipe.checkup import machine
 
     if other is None:
         found.skip("endpoint", "give --other-config FILE")
@@ -69,7 +69,7 @@ def _check_setup(found: Examination, other: Path | None, cloud: Path | None, aut
 
 
 def _check_login(found: Examination, cloud: bool, identity: str) -> None:
-    from mmlu_pipe.doctor import login
+    from mmlu_pipe.checkup import login
 
     scopes = login.cloud_scopes() if cloud else {}
     endpoint, credential = found.value("endpoint file"), found.value("credential")
@@ -83,7 +83,7 @@ def _check_login(found: Examination, cloud: bool, identity: str) -> None:
 
 
 def _check_endpoint(found: Examination, file: Path, stack: ExitStack) -> None:
-    from mmlu_pipe.doctor import deployment
+    from mmlu_pipe.checkup import deployment
 
     def ask(endpoint: Any, credential: Any, transport: Any, *_token: Any) -> Finding:
         return deployment.Deployment(endpoint, file, credential, transport).answers()
@@ -100,7 +100,7 @@ def _check_endpoint(found: Examination, file: Path, stack: ExitStack) -> None:
 
 
 def _check_workspace(found: Examination, other: Path | None, identity: str, stack: ExitStack) -> None:
-    from mmlu_pipe.doctor import cloud
+    from mmlu_pipe.checkup import cloud
 
     found.check("workspace", lambda config, *_: cloud.workspace(config), "workspace file", "packages", "ARM token")
     if (client := found.value("workspace")) is not None:
@@ -114,7 +114,7 @@ def _check_workspace(found: Examination, other: Path | None, identity: str, stac
 
 
 def _check_computes(found: Examination, file: Path, identity: str) -> None:
-    from mmlu_pipe.doctor import cloud
+    from mmlu_pipe.checkup import cloud
 
     for key, part in (("aoai_compute", "aoai"), ("general_compute", "general")):
         found.check(

@@ -11,15 +11,13 @@ from mmlu_pipe.backends.azureml.client import WorkspaceClient, connect
 from mmlu_pipe.backends.azureml.failures import translated
 from mmlu_pipe.backends.azureml.submission import DATASTORE
 from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
-from mmlu_pipe.doctor.deployment import ROLE
-from mmlu_pipe.doctor.examination import Finding, worded
-from mmlu_pipe.errors import MmluPipeError, WorkspaceRejected
+from mmlu_pipe.checkup.examination import ROLE, Finding
+from mmlu_pipe.errors import WorkspaceRejected
 
 __all__ = ["compute", "datastore", "identity_of", "storage", "workspace"]
 
 _SERVERLESS = "serverless"
 _CONTENT = b"written by mmlu-pipe doctor, to be deleted at once\n"
-_STORAGE_ROLE = "Storage Blob Data Contributor"
 
 _KINDS = {"None": "no credential of its own: your login is used", "Sas": "a signature (SAS)", "Account": "account key"}
 """Beginning of the SDK's class of a datastore's credentials → how it lets clients in."""
@@ -112,25 +110,25 @@ def datastore(client: WorkspaceClient) -> Finding:
 
 
 def storage(client: WorkspaceClient) -> Finding:
-    """Whether a tiny blob can be written, read back and deleted where jobs leave their outputs."""
+    """Whether a tiny blob can be written, read back and deleted where jobs leave their outputs.
+
+    Raises:
+        MmluPipeError: it cannot be written or read; it names the role.
+    """
     from azure.core.exceptions import AzureError
 
     from mmlu_pipe.backends.azureml.blobs import open_blob
 
     uri = f"azureml://datastores/{DATASTORE}/paths/mmlu_pipe/doctor/{secrets.token_hex(8)}.txt"
-    try:
-        blob = open_blob(client, uri)
-        with contextlib.closing(blob), translated(f"write a blob to {DATASTORE}"):
-            blob.upload_blob(_CONTENT)
-            same = blob.download_blob().readall() == _CONTENT
-            try:
-                blob.delete_blob()
-            except AzureError:
-                advice = f"nothing needs to be deleted in a run; the one tiny file left is {blob.blob_name}"
-                return Finding("a blob can be written and read, but not deleted", advice, "warning")
-    except MmluPipeError as error:
-        role = f"with your login you need the role {_STORAGE_ROLE!r} on the workspace's storage account"
-        return worded(error, *(() if _STORAGE_ROLE in str(error) else (role,)))
+    blob = open_blob(client, uri)
+    with contextlib.closing(blob), translated(f"write a blob to {DATASTORE}"):
+        blob.upload_blob(_CONTENT)
+        same = blob.download_blob().readall() == _CONTENT
+        try:
+            blob.delete_blob()
+        except AzureError:
+            advice = f"nothing is deleted in a run; the one tiny file left is {blob.blob_name}"
+            return Finding("a blob can be written and read, but not deleted", advice, "warning")
     if not same:
         return Finding("a blob came back other than it was written", "something between changes content", "failed")
     return Finding("a blob was written, read back and deleted")

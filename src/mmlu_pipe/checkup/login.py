@@ -12,15 +12,17 @@ import time
 from dataclasses import dataclass
 
 from mmlu_pipe.backends.azureml.failures import failure
-from mmlu_pipe.doctor.examination import Finding, worded
+from mmlu_pipe.checkup.examination import Finding, worded
 from mmlu_pipe.endpoint.credentials import default_credential, token_scope
 from mmlu_pipe.errors import AuthenticationFailed, WorkspaceUnavailable
 from mmlu_pipe.records import Endpoint, JsonObject
 
 __all__ = ["Scope", "cloud_scopes", "endpoint_scope", "log_in", "token"]
 
-_LOGIN = "run `az login` in the tenant of your resources, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
-_LOGIN += "AZURE_CLIENT_SECRET of a service principal"
+_LOGIN = (
+    "run `az login` in the tenant of your resources, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET "
+    "of a service principal"
+)
 
 _CLOUDS = {
     "AzureUSGovernment": ("AZURE_GOVERNMENT", "https://management.usgovcloudapi.net", "https://ml.azure.us"),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mmlu_pipe.backends.azureml.environment import differing_pins
 from mmlu_pipe.backends.azureml.workspace import load_workspace
+from mmlu_pipe.checkup.examination import Finding, worded
 from mmlu_pipe.config import load_computes, load_endpoint
-from mmlu_pipe.doctor.examination import Finding, worded
 from mmlu_pipe.endpoint.address import is_v1, normalise
 from mmlu_pipe.endpoint.credentials import choose_credential
-from mmlu_pipe.errors import AuthenticationFailed, ConfigError
+from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.records import Endpoint
 
 __all__ = ["compute_names", "credential_of", "endpoint_file", "packages", "workspace_file"]
@@ -32,13 +32,21 @@ def endpoint_file(path: Path) -> Finding:
 
 
 def compute_names(path: Path) -> Finding:
-    """The clusters of both steps."""
+    """The clusters of both steps.
+
+    Raises:
+        ConfigError: the file, or a key of it, cannot be used.
+    """
     computes = load_computes(path)
     return Finding(f"{computes.aoai} asks, {computes.general} scores", value=computes)
 
 
 def workspace_file(path: Path) -> Finding:
-    """The workspace's three names."""
+    """The workspace's three names.
+
+    Raises:
+        ConfigError: the file, or a key of it, cannot be used.
+    """
     config = load_workspace(path)
     return Finding(config.shown, value=config)
 
@@ -58,11 +66,12 @@ def packages(*, cloud: bool) -> Finding:
 
 
 def credential_of(endpoint: Endpoint, auth: str) -> Finding:
-    """Who asks the deployment from this machine."""
-    try:
-        credential = choose_credential(endpoint, auth)
-    except AuthenticationFailed as error:
-        return worded(error)
+    """Who asks the deployment from this machine.
+
+    Raises:
+        AuthenticationFailed: `key` is asked for, and there is none that can be used.
+    """
+    credential = choose_credential(endpoint, auth)
     return Finding(f"--auth {auth}: {credential.shown}", value=credential)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from mmlu_pipe.doctor.examination import Finding, worded
+from mmlu_pipe.checkup.examination import ROLE, Finding, worded
 from mmlu_pipe.endpoint.capabilities import Capabilities, family, settle
 from mmlu_pipe.endpoint.chat import ChatClient, FieldWithdrawn, Settled
 from mmlu_pipe.endpoint.client import Post, build_transport, open_client
@@ -32,12 +32,10 @@ from mmlu_pipe.errors import (
 )
 from mmlu_pipe.records import Endpoint, JsonObject
 
-__all__ = ["MOST_REQUESTS", "ROLE", "Deployment", "reach"]
+__all__ = ["MOST_REQUESTS", "Deployment", "reach"]
 
 MOST_REQUESTS = 3
 """To the deployment, in all."""
-
-ROLE = "Cognitive Services OpenAI User"
 
 _TIMEOUT_S = 10.0
 _TOKENS = 5

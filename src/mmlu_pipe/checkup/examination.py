@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmlu_pipe.backends.azureml.failures import scrubbed
-from mmlu_pipe.doctor.result import Check, State
+from mmlu_pipe.checkup.result import Check, State
 from mmlu_pipe.endpoint.credentials import KEY_VARIABLE
 from mmlu_pipe.errors import ContentFiltered, MmluPipeError, RateLimited
 
-__all__ = ["Examination", "Finding", "worded"]
+__all__ = ["ROLE", "Examination", "Finding", "worded"]
+
+ROLE = "Cognitive Services OpenAI User"
+"""Whoever asks a deployment with Entra ID needs it, on the Azure OpenAI resource."""
 
 LIMIT_S = 30.0
 """How long a check may take; one that takes longer has failed, and its thread is left behind."""
@@ -84,7 +87,8 @@ def worded(error: MmluPipeError, *more: str) -> Finding:
         first, _, rest = first.partition("; ")
     lines = [line.strip() for line in rest.splitlines()]
     state: State = "warning" if isinstance(error, RateLimited | ContentFiltered) else "failed"
-    return Finding(first, "; ".join([*filter(None, lines), *more]) or None, state, value=None)
+    fallback = "correct what is named here" if state == "failed" else None
+    return Finding(first, "; ".join([*filter(None, lines), *more]) or fallback, state, value=None)
 
 
 def _in_time(look: Callable[[], Finding]) -> Finding:
