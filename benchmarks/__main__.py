@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-BENCHMARKS = ("startup", "replay", "throughput", "limits", "scoring")
+BENCHMARKS = ("startup", "replay", "throughput", "limits", "scoring", "report")
 
 options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
 for name in [argument for argument in sys.argv[1:] if argument not in options] or BENCHMARKS:

@@ -14,8 +14,8 @@ from mmlu_pipe.config import RunConfig
 from mmlu_pipe.rehearsal.interpreter import installed_interpreter
 from mmlu_pipe.rehearsal.node import INSTALL_COMMAND, azurite_main
 from mmlu_pipe.rehearsal.workspace import Workspace
-from mmlu_pipe.rehearse.evidence import Seen
 from mmlu_pipe.rehearse.result import Stage
+from mmlu_pipe.rehearse.seen import Seen
 from mmlu_pipe.rehearse.story import Story
 from mmlu_pipe.rehearse.subject import prepare
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mmlu_pipe.rehearsal.exchange import Recorded
-from mmlu_pipe.rehearse.evidence import Seen, kinds_of, proofs
+from mmlu_pipe.rehearse.evidence import proofs
+from mmlu_pipe.rehearse.seen import Seen, kinds_of
 from tests.rehearse.conftest import Told
 
 

@@ -1,4 +1,4 @@
-"""What was seen of a rehearsal, and what that proves: every proof is computed from requests, blobs and files."""
+"""What a rehearsal proves: every proof is computed from requests, blobs, steps and files that were seen."""
 
 from __future__ import annotations
 
@@ -7,151 +7,25 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmlu_pipe.backends.azureml.snapshot import write_snapshot
 from mmlu_pipe.config import IDENTITIES
 from mmlu_pipe.rehearse.compare import first_difference
 from mmlu_pipe.rehearse.result import Proof
+from mmlu_pipe.rehearse.seen import ASSETS, NotSeen, Seen, kind_of, was_put
 
-if TYPE_CHECKING:
-    from mmlu_pipe.recording.server import ReplayServer
-    from mmlu_pipe.records import JsonObject
-    from mmlu_pipe.rehearsal import Azurite, Recorded, Run, Twin
-    from mmlu_pipe.rehearse.subject import Subject
+__all__ = ["proofs"]
 
-__all__ = ["Seen", "kinds_of", "proofs"]
+_ASKS, _SCORES = "run_aoai_guidance", "score_results"
 
-ASKS, SCORES = "run_aoai_guidance", "score_results"
-
-_ASSETS = ("data", "codes", "environments", "components")
-_VERSION = re.compile(rf"({'|'.join(_ASSETS)})/\*/versions/\*")
 _REFERENCE = re.compile(r"(?:azureml:|.*/data/)(?P<name>[^:/]+)(?::|/versions/)(?P<version>[^:/]+)")
 _UNANSWERED = {"missed": "not recorded", "refused": "refused"}
 _LIST_PACKAGES = (
     "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
 )
-
-
-class _NotSeen(Exception):
-    """The story ended before."""
-
-
-@dataclass
-class Seen:
-    """Everything that is there to look at.
-
-    Attributes:
-        subject: what is rehearsed.
-        folder: of the rehearsal.
-        canary: the key in the environment of whoever submits.
-        verification: what `verify` found.
-        interpreter: the Python of the steps.
-        storage: the blobs.
-        door: the deployment.
-        twin: the workspace.
-        first: how many requests the first submission took; None before it has ended.
-        asked: what the deployment counted in it, as `ReplayServer` does; None before it has ended.
-        read: URI → what was read there.
-    """
-
-    subject: Subject
-    folder: Path
-    canary: str
-    verification: JsonObject | None = None
-    interpreter: Path | None = None
-    storage: Azurite | None = None
-    door: ReplayServer | None = None
-    twin: Twin | None = None
-    first: int | None = None
-    asked: Counter[str] | None = None
-    read: dict[str, dict[str, bytes]] = field(default_factory=dict)
-
-    @property
-    def local(self) -> Path:
-        """The run folder of the run on this machine."""
-        return self.folder / "local"
-
-    @property
-    def job(self) -> Path:
-        """The run folder of the submission."""
-        return self.folder / "job"
-
-    @property
-    def workspace_config(self) -> Path:
-        """The twin's `config.json`."""
-        return self.folder / "config.json"
-
-    def requests(self) -> list[Recorded]:
-        """Those that the twin answered."""
-        if self.twin is None:
-            raise _NotSeen
-        return list(self.twin.requests)
-
-    def sent(self, route: str) -> list[Recorded]:
-        """What was put there by the first submission, or what came of it."""
-        found = [kept for kept in self.requests()[: self.first] if _was_put(kept) and kept.route == route]
-        if not found:
-            raise _NotSeen
-        return found
-
-    def job_body(self) -> JsonObject:
-        """The properties of the submitted job."""
-        body: JsonObject = self.sent("jobs/*")[0].body["properties"]
-        return body
-
-    def jobs(self) -> list[Run]:
-        """Every job that was submitted."""
-        names = [kept.path.rpartition("/")[2] for kept in self.requests() if _was_put(kept) and kept.route == "jobs/*"]
-        assert self.twin is not None
-        return [self.twin.job(name) for name in names]
-
-    def steps(self) -> dict[str, Run]:
-        """The steps of the first job, by name."""
-        jobs = self.jobs()
-        if not jobs:
-            raise _NotSeen
-        return {step.display_name: step for step in jobs[0].children}
-
-    def blobs(self, uri: str) -> dict[str, bytes]:
-        """Path → content of everything at a URI."""
-        from mmlu_pipe.rehearsal.datastores import Stores
-
-        if self.twin is None or self.storage is None:
-            raise _NotSeen
-        if uri not in self.read:
-            stores = Stores(self.twin.workspace, self.storage)
-            with tempfile.TemporaryDirectory() as temporary, suppress(FileNotFoundError):
-                self.read[uri] = {
-                    path.relative_to(temporary).as_posix(): path.read_bytes()
-                    for path in stores.read(stores.place(uri), Path(temporary))
-                }
-        return self.read.get(uri, {})
-
-    def step_logs(self) -> dict[str, bytes]:
-        """Name of a step → what it said."""
-        from mmlu_pipe.rehearsal.workspace import ARTIFACT_STORE
-
-        assert self.twin is not None
-        assert self.storage is not None
-        container = self.twin.workspace.containers[ARTIFACT_STORE]
-        try:
-            steps = self.steps()
-        except _NotSeen:
-            return {}
-        return {
-            name: b"".join(self.storage.get(container, blob) for blob in step.logs.values())
-            for name, step in steps.items()
-        }
-
-
-def kinds_of(requests: Iterable[Recorded]) -> dict[str, int]:
-    """Kind of request → how many there were, in words for people."""
-    return dict(Counter(_kind(kept) for kept in requests).most_common())
 
 
 def proofs(seen: Seen) -> list[Proof]:
@@ -162,7 +36,7 @@ def proofs(seen: Seen) -> list[Proof]:
 def _judged(judge: Callable[[Seen], tuple[bool, str]], seen: Seen) -> tuple[bool | None, str]:
     try:
         return judge(seen)
-    except _NotSeen:
+    except NotSeen:
         return None, "not reached"
 
 
@@ -190,7 +64,7 @@ def _proofs(seen: Seen) -> Iterator[tuple[str, Callable[[Seen], tuple[bool, str]
 def _gate(seen: Seen) -> tuple[bool, str]:
     found = seen.verification
     if found is None:
-        raise _NotSeen
+        raise NotSeen
     return bool(found["passed"]), f"{len(found['covered'])} lines replayed, {found['rendered']} rendered"
 
 
@@ -208,7 +82,7 @@ def _package(seen: Seen) -> tuple[bool, str]:
 
 
 def _input(seen: Seen, port: str, expected: Path) -> tuple[bool, str]:
-    bound = seen.job_body()["jobs"][ASKS]["inputs"].get(port) or {}
+    bound = seen.job_body()["jobs"][_ASKS]["inputs"].get(port) or {}
     reference = _REFERENCE.fullmatch(str(bound.get("uri")))
     if reference is None:
         return False, f"{port} of the step is no data asset: {bound.get('uri')}"
@@ -236,7 +110,7 @@ def _environment(seen: Seen) -> tuple[bool, str]:
     if "mmlu-pipe" in there:
         return False, "the steps' Python has mmlu_pipe installed, so it proves nothing of the code sent"
     states = {name: step.status for name, step in seen.steps().items()}
-    if states != dict.fromkeys((ASKS, SCORES), "Completed"):
+    if states != dict.fromkeys((_ASKS, _SCORES), "Completed"):
         return False, f"{len(pins)} pins, but {', '.join(f'{name} is {state}' for name, state in states.items())}"
     return True, f"{len(pins)} pins; both components ran on exactly these"
 
@@ -259,7 +133,7 @@ def _commands(seen: Seen) -> tuple[bool, str]:
 
 def _identity(seen: Seen) -> tuple[bool, str]:
     identity = seen.subject.config.identity
-    body = seen.job_body()["jobs"][ASKS].get("identity") or {}
+    body = seen.job_body()["jobs"][_ASKS].get("identity") or {}
     kind = str(body.get("identity_type") or body.get("identityType"))
     client_id = str(body.get("client_id") or body.get("clientId") or "")
     if seen.door is None or not seen.door.callers:
@@ -278,7 +152,7 @@ def _identity(seen: Seen) -> tuple[bool, str]:
 def _answers(seen: Seen) -> tuple[bool, str]:
     asked = seen.asked
     if asked is None:
-        raise _NotSeen
+        raise NotSeen
     told = [f"{asked['asked']} requests, {asked['played']} answered by their recordings"]
     told += [f"{asked[what]} {words}" for what, words in _UNANSWERED.items() if asked[what]]
     return asked["asked"] == asked["played"] > 0, ", ".join(told)
@@ -286,7 +160,7 @@ def _answers(seen: Seen) -> tuple[bool, str]:
 
 def _equal(seen: Seen, name: str) -> tuple[bool, str]:
     if seen.first is None:
-        raise _NotSeen
+        raise NotSeen
     difference = first_difference(seen.local / name, seen.job / name)
     if difference:
         return False, difference
@@ -295,10 +169,10 @@ def _equal(seen: Seen, name: str) -> tuple[bool, str]:
 
 def _again(seen: Seen) -> tuple[bool, str]:
     if seen.first is None or not (seen.folder / "again.log").is_file():
-        raise _NotSeen
-    kinds = Counter(_kind(kept) for kept in seen.requests()[seen.first :] if _was_put(kept))
+        raise NotSeen
+    kinds = Counter(kind_of(kept) for kept in seen.requests()[seen.first :] if was_put(kept))
     uploads, jobs = kinds["PUT blobs"], kinds["PUT jobs"]
-    versions = sum(kinds[f"PUT {kind}"] for kind in _ASSETS)
+    versions = sum(kinds[f"PUT {kind}"] for kind in ASSETS)
     told = f"{uploads} uploads, {versions} new versions, {jobs} new job"
     if seen.subject.config.version_scheme == "epoch":
         return jobs == 1, f"{told}, as --version-scheme epoch has it"
@@ -307,7 +181,7 @@ def _again(seen: Seen) -> tuple[bool, str]:
 
 def _secrets(seen: Seen) -> tuple[bool, str]:
     if seen.twin is None:
-        raise _NotSeen
+        raise NotSeen
     seen.sent("jobs/*")
     kept = seen.requests()
     needles = (seen.canary, seen.twin.identity.client_secret)
@@ -322,27 +196,11 @@ def _secrets(seen: Seen) -> tuple[bool, str]:
 def _network(seen: Seen) -> tuple[bool, str]:
     kept = seen.requests()
     if not kept:
-        raise _NotSeen
+        raise NotSeen
     strangers = sorted({request.host for request in kept if request.method == "CONNECT" and request.status == 502})
     if strangers:
         return False, f"asked for hosts that no workspace has: {', '.join(strangers)}"
     return True, f"{len(kept)} requests to {len({request.host for request in kept})} hosts, and to no other"
-
-
-# Requests
-
-
-def _was_put(kept: Recorded) -> bool:
-    return kept.method == "PUT" and kept.status in (200, 201)
-
-
-def _kind(kept: Recorded) -> str:
-    if found := _VERSION.fullmatch(kept.route):
-        return f"{kept.method} {found[1]}"
-    named = {"jobs/*": "jobs", "blob/*/*": "blobs", "blob/*": "blobs"}.get(kept.route)
-    if named is None:
-        named = "tokens" if re.search(r"token|^msi/|^obo/", kept.route) else "others"
-    return f"{kept.method} {named}"
 
 
 def _normalised(name: str) -> str:

@@ -21,9 +21,10 @@ from mmlu_pipe.endpoint.credentials import token_scope
 from mmlu_pipe.errors import BackendError, BackendNotInstalled, MmluPipeError, RunFolderError
 from mmlu_pipe.recording.server import ReplayServer
 from mmlu_pipe.rehearsal.workspace import CredentialKind, Workspace
-from mmlu_pipe.rehearse.evidence import Seen, kinds_of, proofs
+from mmlu_pipe.rehearse.evidence import proofs
 from mmlu_pipe.rehearse.processes import StageFailed, run_command
 from mmlu_pipe.rehearse.result import Rehearsal, Stage
+from mmlu_pipe.rehearse.seen import Seen, kinds_of
 from mmlu_pipe.rehearse.subject import Subject, prepare
 
 __all__ = ["Story", "rehearse"]

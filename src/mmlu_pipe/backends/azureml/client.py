@@ -121,12 +121,13 @@ def connect_registry(name: str) -> RegistryClient:
 
 
 def _load_sdk() -> None:
-    for name in ("azure", "msrest"):  # experimental classes, links of the chain of credentials: nothing to act on
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.CRITICAL)
+    asked = {name: logging.getLogger(name).level for name in ("azure", "azure.ai.ml", "msrest")}
+    for name, level in asked.items():  # experimental classes, links of the chain of credentials: nothing to act on
+        if level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         importlib.import_module("azure.ai.ml")
+        logging.getLogger("azure.ai.ml").setLevel(asked["azure.ai.ml"] or logging.CRITICAL)  # it lowers its own
     except ImportError as error:
         raise BackendNotInstalled(
             f'the AzureML SDK cannot be loaded ({error}); install it with: pip install "mmlu-pipe[azureml]"',

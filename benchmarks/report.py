@@ -1,0 +1,153 @@
+"""What a report costs: writing it in a fresh process, its size, and how long a browser takes for it.
+
+The run folders hold lines and calls as long as MMLU's are on average, with distributions. First paint is the browser's
+own first contentful paint; the list counts as usable when its filters are shown; a filter's time goes from the input to
+the painted rows.
+"""
+
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIZES = (114, 14_042)
+RUNS = 5
+WORDS = "the of a which process cell number law market theory is in for function under most likely between state".split()
+SEARCHES = ("process of", "market", "law theory", "zzz", "e")
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+FILTER = """async (wanted) => {
+  const box = document.getElementById("text");
+  const started = performance.now();
+  box.value = wanted;
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  return performance.now() - started;
+}"""
+
+
+def lines(size: int) -> list[dict[str, object]]:
+    from mmlu_pipe.scoring.categories import SUBJECTS
+
+    chance = random.Random(3)
+
+    def words(count: int) -> str:
+        return " ".join(chance.choice(WORDS) for _ in range(count))
+
+    return [
+        {
+            "dataset": "mmlu",
+            "subject": SUBJECTS[number * len(SUBJECTS) // size],
+            "question": f"{words(chance.randint(10, 90))} {number}?",
+            "choices": [words(chance.randint(1, 12)) for _ in range(4)],
+            "correct_answer": chance.randrange(4),
+        }
+        for number in range(size)
+    ]
+
+
+def call(number: int, line: dict[str, object], distribution: dict[str, float], said: str) -> dict[str, object]:
+    chance = random.Random(number)
+    system = "You take a multiple choice test. Exactly one choice is correct. Answer with its number only."
+    choices = "".join(f"{place}: {choice}\n" for place, choice in enumerate(line["choices"]))
+    asked = f"{line['question']}\n\n{choices}\nThe number of the correct choice is:"
+    return {
+        "line_number": number,
+        "index": 0,
+        "request_hash": f"{chance.getrandbits(256):064x}",
+        "messages": [{"role": "system", "content": system}, {"role": "user", "content": asked}],
+        "text": json.dumps({"choice": said}),
+        "finish_reason": "stop",
+        "distribution": distribution,
+        "usage": {"prompt_tokens": len(asked) // 4, "completion_tokens": 6, "total_tokens": len(asked) // 4 + 6},
+        "strategy": "json_schema",
+        "served_model": "gpt-4o-2024-08-06",
+        "system_fingerprint": "fp_0000000000",
+        "latency_s": round(chance.lognormvariate(-0.7, 0.4), 6),
+        "attempts": 1,
+        "error": None,
+    }
+
+
+def make(template: Path, folder: Path, size: int) -> None:
+    """A run folder of so many lines, with the manifest of a real run."""
+    import mmlu_pipe
+
+    folder.mkdir()
+    chance = random.Random(5)
+    answers, calls = [], []
+    for number, line in enumerate(lines(size), start=1):
+        weights = [chance.gammavariate(0.4, 1) + 1e-9 for _ in range(4)]
+        distribution = {str(place): weight / sum(weights) * 0.99 for place, weight in enumerate(weights)}
+        said = max(distribution, key=distribution.__getitem__)
+        answers.append(line | {"zero_shot_choice": int(said)})
+        calls.append(call(number, line, distribution, said))
+    for name, rows in (("output.jsonl", answers), ("calls.jsonl", calls), ("errors.jsonl", [])):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    manifest = json.loads((template / "manifest.json").read_text(encoding="utf-8"))
+    manifest["run"] |= {"answered": size, "failed": 0}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    mmlu_pipe.score(folder, score_dataset=folder / "score.json")
+
+
+def write(folder: Path) -> tuple[float, float, float]:
+    """Wall and CPU seconds of `write_report` with its imports, and peak MB, in a fresh process."""
+    code = (
+        "import json, resource, sys, time; from pathlib import Path; wall, cpu = time.perf_counter(), time.process_time()\n"
+        "from mmlu_pipe.reporting.html import write_report; write_report(Path(sys.argv[1]))\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6\n"
+        "print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu, peak]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    return tuple(json.loads(done.stdout))
+
+
+def browse(page: Path) -> tuple[list[float], list[float], list[float]]:
+    """Seconds to the first paint and to a usable list, and milliseconds of each search."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    painted, usable, searched = [], [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        for _ in range(RUNS):
+            shown = browser.new_page()
+            started = time.perf_counter()
+            shown.goto(page.as_uri(), wait_until="commit")
+            shown.wait_for_selector("#filters:not([hidden])")
+            usable.append(time.perf_counter() - started)
+            shown.wait_for_function(f"{FIRST_PAINT} > 0")
+            painted.append(shown.evaluate(FIRST_PAINT) / 1000)
+            searched += [shown.evaluate(FILTER, wanted) for wanted in SEARCHES]
+            shown.close()
+        browser.close()
+    return painted, usable, searched
+
+
+def main() -> None:
+    import mmlu_pipe
+
+    print(f"report: {RUNS} runs, median (fastest to slowest)")
+    with tempfile.TemporaryDirectory() as name:
+        template = Path(name, "template")
+        mmlu_pipe.run(output_dir=template)
+        for size in SIZES:
+            folder = Path(name, str(size))
+            make(template, folder, size)
+            wall, cpu, peak = zip(*(write(folder) for _ in range(RUNS)), strict=True)
+            painted, usable, searched = browse(folder / "report.html")
+            kept = (folder / "report.html").stat().st_size / 1e6
+            print(f"  {size:>6} lines  {kept:.2f} MB, peak {max(peak):.0f} MB")
+            for what, found, unit in (
+                ("written, wall", wall, "s"),
+                ("written, CPU", cpu, "s"),
+                ("first paint", painted, "s"),
+                ("usable list", usable, "s"),
+                ("a search", searched, "ms"),
+            ):
+                print(f"    {what:<14} {statistics.median(found):8.2f} {unit}  ({min(found):.2f} to {max(found):.2f})")
