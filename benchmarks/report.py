@@ -17,7 +17,7 @@ from pathlib import Path
 
 SIZES = (114, 14_042)
 RUNS = 5
-WORDS = "the of a which process cell number law market theory is in for function under most likely between state".split()
+WORDS = ("the", "of", "a", "which", "process", "cell", "number", "law", "market", "theory", "is", "in", "for", "under")
 SEARCHES = ("process of", "market", "law theory", "zzz", "e")
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 FILTER = """async (wanted) => {
@@ -97,7 +97,8 @@ def make(template: Path, folder: Path, size: int) -> None:
 def write(folder: Path) -> tuple[float, float, float]:
     """Wall and CPU seconds of `write_report` with its imports, and peak MB, in a fresh process."""
     code = (
-        "import json, resource, sys, time; from pathlib import Path; wall, cpu = time.perf_counter(), time.process_time()\n"
+        "import json, resource, sys, time; from pathlib import Path\n"
+        "wall, cpu = time.perf_counter(), time.process_time()\n"
         "from mmlu_pipe.reporting.html import write_report; write_report(Path(sys.argv[1]))\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6\n"
         "print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu, peak]))"

@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmlu_pipe.api import Plan, create_dataset, plan, run, score, start
-    from mmlu_pipe.backends.base import Backend, Run
+    from mmlu_pipe.api import Plan, create_dataset, plan, rehearse, run, score, start
     from mmlu_pipe.backends.azureml.publish import Published, publish
+    from mmlu_pipe.backends.base import Backend, Run
     from mmlu_pipe.checkup.examine import doctor
     from mmlu_pipe.checkup.result import Check, Diagnosis
     from mmlu_pipe.config import RunConfig
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from mmlu_pipe.gate.result import Verification
     from mmlu_pipe.gate.verify import verify
     from mmlu_pipe.plugins import hookimpl
+    from mmlu_pipe.proving.result import Proof, Rehearsal, Stage
     from mmlu_pipe.records import Call, Endpoint, Interval, LineAnswer, LineError, Score, SubScore
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mmlu_pipe.api": ("Plan", "create_dataset", "plan", "run", "score", "start"),
+    "mmlu_pipe.api": ("Plan", "create_dataset", "plan", "rehearse", "run", "score", "start"),
     "mmlu_pipe.backends.azureml.publish": ("Published", "publish"),
     "mmlu_pipe.backends.base": ("Backend", "Run"),
     "mmlu_pipe.checkup.examine": ("doctor",),
@@ -38,6 +39,7 @@ _HOMES = {
     "mmlu_pipe.gate.result": ("Verification",),
     "mmlu_pipe.gate.verify": ("verify",),
     "mmlu_pipe.plugins": ("hookimpl",),
+    "mmlu_pipe.proving.result": ("Proof", "Rehearsal", "Stage"),
     "mmlu_pipe.records": ("Call", "Endpoint", "Interval", "LineAnswer", "LineError", "Score", "SubScore"),
 }
 
@@ -53,10 +55,13 @@ __all__ = [
     "LineError",
     "MmluPipeError",
     "Plan",
+    "Proof",
     "Published",
+    "Rehearsal",
     "Run",
     "RunConfig",
     "Score",
+    "Stage",
     "SubScore",
     "Verification",
     "__version__",
@@ -66,6 +71,7 @@ __all__ = [
     "hookimpl",
     "plan",
     "publish",
+    "rehearse",
     "run",
     "score",
     "start",

@@ -70,7 +70,8 @@ def numbers(scope):
 
 def table(scope):
     """Heading → the numbers of its row."""
-    read = "rows => rows.map((row) => [row.cells[0].textContent, [...row.querySelectorAll('data')].map((each) => Number(each.value))])"
+    values = "[...row.querySelectorAll('data')].map((each) => Number(each.value))"
+    read = f"rows => rows.map((row) => [row.cells[0].textContent, {values}])"
     return dict(scope.locator("tbody tr").evaluate_all(read))
 
 

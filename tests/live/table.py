@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.live.claims import CLAIMS
+from tests.live.claims import CLAIMS, Claim
 from tests.live.evidence import Proof, read
 
 __all__ = ["BEGIN", "END", "main", "shown", "table"]
@@ -19,16 +19,16 @@ README = Path(__file__).parents[2] / "README.md"
 def table(evidence: Mapping[str, Proof]) -> str:
     """The headline, and a row for each claim."""
     verified = sum(claim.id in evidence and evidence[claim.id].passed for claim in CLAIMS)
-    rehearsed = sum(bool(claim.rehearsed_by) for claim in CLAIMS)
+    rehearsed = sum(claim.rehearsed for claim in CLAIMS)
     total = len(CLAIMS)
     rows = [
-        f"Verified on Azure: **{verified or 'none yet'}** of {total} claims. Rehearsed on this machine: {rehearsed}.",
+        f"Verified on Azure: **{verified or 'none yet'}**, of {total} claims. Rehearsed without it: {rehearsed}.",
         "",
-        "<details><summary>The claims</summary>",
+        "<details><summary>Verified on Azure, or rehearsed only</summary>",
         "",
-        "| claim | on Azure | rehearsed by |",
+        "| claim | state | rehearsed by |",
         "| --- | --- | --- |",
-        *(f"| {claim.text} | {_on_azure(evidence.get(claim.id))} | {_links(claim.rehearsed_by)} |" for claim in CLAIMS),
+        *(f"| {claim.text} | {_state(claim, evidence.get(claim.id))} | {_rehearsed_by(claim)} |" for claim in CLAIMS),
         "",
         "</details>",
     ]
@@ -40,15 +40,18 @@ def shown(page: str) -> str:
     return page.partition(BEGIN)[2].partition(END)[0].strip()
 
 
-def _on_azure(proof: Proof | None) -> str:
+def _state(claim: Claim, proof: Proof | None) -> str:
     if proof is None:
-        return "not yet"
-    return f"{'passed' if proof.passed else '**failed**'}, {proof.date}"
+        return "rehearsed only" if claim.rehearsed else "not shown yet"
+    return f"{'verified on Azure' if proof.passed else '**failed on Azure**'}, {proof.date}"
 
 
-def _links(tests: tuple[str, ...]) -> str:
-    paths = dict.fromkeys(test.partition("::")[0] for test in tests)
-    return ", ".join(f"[{Path(path).stem}]({path})" for path in paths) or "nothing: only Azure can show it"
+def _rehearsed_by(claim: Claim) -> str:
+    paths = dict.fromkeys(test.partition("::")[0] for test in claim.rehearsed_by)
+    links = [f"[{Path(path).stem}](tests/{path})" for path in paths]
+    if claim.on_the_twin:
+        links.append("[its live test, on the twin](tests/live/test_on_the_twin.py)")
+    return ", ".join(links) or "only Azure can show it"
 
 
 def main(arguments: list[str]) -> int:

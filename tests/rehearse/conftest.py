@@ -11,13 +11,13 @@ import pytest
 
 from mmlu_pipe.bundled import bundled_requirements
 from mmlu_pipe.config import RunConfig
+from mmlu_pipe.proving.result import Stage
+from mmlu_pipe.proving.seen import Seen
+from mmlu_pipe.proving.story import Story
+from mmlu_pipe.proving.subject import prepare
 from mmlu_pipe.rehearsal.interpreter import installed_interpreter
 from mmlu_pipe.rehearsal.node import INSTALL_COMMAND, azurite_main
 from mmlu_pipe.rehearsal.workspace import Workspace
-from mmlu_pipe.rehearse.result import Stage
-from mmlu_pipe.rehearse.seen import Seen
-from mmlu_pipe.rehearse.story import Story
-from mmlu_pipe.rehearse.subject import prepare
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlu_pipe.rehearse.compare import first_difference
+from mmlu_pipe.proving.compare import first_difference
 
 
 def pair(folder: Path, ours: bytes, theirs: bytes, name: str = "output.jsonl") -> tuple[Path, Path]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from mmlu_pipe.proving.evidence import proofs
+from mmlu_pipe.proving.seen import Seen, kinds_of
 from mmlu_pipe.rehearsal.exchange import Recorded
-from mmlu_pipe.rehearse.evidence import proofs
-from mmlu_pipe.rehearse.seen import Seen, kinds_of
 from tests.rehearse.conftest import Told
 
 

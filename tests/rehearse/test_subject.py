@@ -16,9 +16,9 @@ from mmlu_pipe.cli.options import run_options
 from mmlu_pipe.cli.rehearse import rehearse as command
 from mmlu_pipe.config import CLOUD_OPTIONS, Computes, RunConfig
 from mmlu_pipe.errors import ConfigError, DatasetError, RecordingError
+from mmlu_pipe.proving.subject import prepare
 from mmlu_pipe.records import Endpoint
 from mmlu_pipe.rehearsal.workspace import CredentialKind
-from mmlu_pipe.rehearse.subject import prepare
 
 SAMPLE = bundled_cassette("sample", "zero_shot")
 GUID = "11111111-2222-3333-4444-555555555555"

@@ -49,7 +49,10 @@ def test_a_report_changes_nothing_of_the_run(folder):
 
 def test_a_report_names_no_address_to_load_from_and_lets_only_its_own_script_run(folder):
     page = write_report(folder).read_text(encoding="utf-8")
-    assert set(re.findall(r"https?://[^\s\"']+", page)) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\s\"']+", page)) == {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page).group(1).replace("&#39;", "'")
     assert policy.startswith("default-src 'none';")
     assert "unsafe" not in policy

@@ -15,7 +15,7 @@ from mmlu_pipe.plugins import hookimpl
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mmlu_pipe.rehearse.result import Rehearsal
+    from mmlu_pipe.proving.result import Rehearsal
 
 __all__ = ["rehearse"]
 
@@ -40,7 +40,7 @@ def rehearse(as_json: bool, keep: Path | None, credential_kind: Any, **values: A
     Exits with 0 where everything was proven, 1 where something was not, 2 on bad usage or input.
     """
     from mmlu_pipe.cli.root import print_json
-    from mmlu_pipe.rehearse import rehearse as rehearse_now
+    from mmlu_pipe.proving import rehearse as rehearse_now
 
     found = rehearse_now(RunConfig(**values), credential_kind=credential_kind, keep=keep)
     if as_json:
@@ -60,7 +60,7 @@ def _show(found: Rehearsal) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mmlu_pipe.rehearse.result import ONLY_THE_SERVICE
+    from mmlu_pipe.proving.result import ONLY_THE_SERVICE
 
     console = Console(width=80, highlight=False)
     outcome = "everything held" if found.passed else "not everything held"

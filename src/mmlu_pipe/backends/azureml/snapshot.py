@@ -17,7 +17,7 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 _NOT_SENT = frozenset(
     (
         *("__main__", "_bundled", "backends/azureml", "cli", "checkup", "pytest_plugin"),
-        *("recording/server", "rehearsal", "rehearse", "reporting", "serve"),
+        *("recording/server", "proving", "rehearsal", "reporting", "serve"),
     )
 )
 """Modules and folders of the package that no job imports: a change of theirs makes no new version of a component."""

@@ -22,6 +22,7 @@ CHUNK = 100
 _LONGEST = 20_000
 _MOST_CALLS = 40
 _SEARCHED = 400
+_ABSURD = 1e12
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,11 @@ def _shown(value: Any) -> str:
 def _count(call: JsonObject, latencies: list[float], tokens: Mapping[str, list[int]]) -> None:
     if call.get("error") is not None or call.get("text") is None:
         return
-    if isinstance(latency := call.get("latency_s"), int | float):
+    if isinstance(latency := call.get("latency_s"), int | float) and 0 <= latency < _ABSURD:
         latencies.append(latency)
     usage = call.get("usage")
     for name, counts in tokens.items():
-        if isinstance(usage, dict) and isinstance(count := usage.get(name), int):
+        if isinstance(usage, dict) and isinstance(count := usage.get(name), int) and 0 <= count < _ABSURD:
             counts.append(count)
 
 

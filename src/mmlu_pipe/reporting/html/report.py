@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -90,11 +90,16 @@ def _charts(score: Score, evidence: Evidence) -> dict[str, Any]:
         found["reliability"] = charts.reliability(score.calibration, "Accuracy of the lines by confidence")
     if score.position_bias is not None:
         found["positions"] = charts.positions(score.position_bias, "How often each position was chosen, and was right")
-    tokens = {f"{name.partition('_')[0]} tokens": counts for name, counts in evidence.tokens.items() if any(counts)}
-    latency = {"seconds a call": evidence.latencies} if evidence.latencies else {}
+    spread: dict[str, Sequence[float]] = {"seconds a call": evidence.latencies}
+    spread |= {f"{name.partition('_')[0]} tokens": counts for name, counts in evidence.tokens.items()}
     found["histograms"] = [
-        (title, charts.histogram(values, title, f"How {title} are spread", whole=title in tokens), _summary(values))
-        for title, values in ({**latency, **tokens}).items()
+        (
+            title,
+            charts.histogram(values, title, f"How {title} are spread", whole="tokens" in title),
+            _summary(values),
+        )
+        for title, values in spread.items()
+        if any(values)
     ]
     return found
 
@@ -119,7 +124,7 @@ def _panels(score: Score) -> list[tuple[str, SubScore | None, Markup]]:
     ]
 
 
-def _summary(values: list[Any]) -> dict[str, float]:
+def _summary(values: Sequence[float]) -> dict[str, float]:
     """Name → quantile, the smallest value that so many are not above; and the sum."""
     ordered = sorted(values)
     quantiles = {"median": 0.5, "95th percentile": 0.95, "largest": 1.0}

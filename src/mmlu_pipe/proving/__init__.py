@@ -5,7 +5,7 @@ The twin (mmlu_pipe.rehearsal) stands for the workspace, a cassette for the depl
 
 from __future__ import annotations
 
-from mmlu_pipe.rehearse.result import Proof, Rehearsal, Stage
-from mmlu_pipe.rehearse.story import rehearse
+from mmlu_pipe.proving.result import Proof, Rehearsal, Stage
+from mmlu_pipe.proving.story import rehearse
 
 __all__ = ["Proof", "Rehearsal", "Stage", "rehearse"]

@@ -13,9 +13,9 @@ from typing import Any
 
 from mmlu_pipe.backends.azureml.snapshot import write_snapshot
 from mmlu_pipe.config import IDENTITIES
-from mmlu_pipe.rehearse.compare import first_difference
-from mmlu_pipe.rehearse.result import Proof
-from mmlu_pipe.rehearse.seen import ASSETS, NotSeen, Seen, kind_of, was_put
+from mmlu_pipe.proving.compare import first_difference
+from mmlu_pipe.proving.result import Proof
+from mmlu_pipe.proving.seen import ASSETS, NotSeen, Seen, kind_of, was_put
 
 __all__ = ["proofs"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mmlu_pipe.proving.subject import Subject
     from mmlu_pipe.recording.server import ReplayServer
     from mmlu_pipe.records import JsonObject
     from mmlu_pipe.rehearsal import Azurite, Recorded, Run, Twin
-    from mmlu_pipe.rehearse.subject import Subject
 
 __all__ = ["ASSETS", "NotSeen", "Seen", "kind_of", "kinds_of", "was_put"]
 

@@ -19,17 +19,17 @@ from mmlu_pipe.bundled import bundled_requirements
 from mmlu_pipe.config import IDENTITIES, RunConfig
 from mmlu_pipe.endpoint.credentials import token_scope
 from mmlu_pipe.errors import BackendError, BackendNotInstalled, MmluPipeError, RunFolderError
+from mmlu_pipe.proving.evidence import proofs
+from mmlu_pipe.proving.processes import StageFailed, run_command
+from mmlu_pipe.proving.result import Rehearsal, Stage
+from mmlu_pipe.proving.seen import Seen, kinds_of
+from mmlu_pipe.proving.subject import Subject, prepare
 from mmlu_pipe.recording.server import ReplayServer
 from mmlu_pipe.rehearsal.workspace import CredentialKind, Workspace
-from mmlu_pipe.rehearse.evidence import proofs
-from mmlu_pipe.rehearse.processes import StageFailed, run_command
-from mmlu_pipe.rehearse.result import Rehearsal, Stage
-from mmlu_pipe.rehearse.seen import Seen, kinds_of
-from mmlu_pipe.rehearse.subject import Subject, prepare
 
 __all__ = ["Story", "rehearse"]
 
-_log = logging.getLogger("mmlu_pipe.rehearse")
+_log = logging.getLogger("mmlu_pipe.proving")
 
 
 def rehearse(config: RunConfig, *, credential_kind: CredentialKind = "Sas", keep: Path | None = None) -> Rehearsal:
