@@ -50,7 +50,7 @@ $(VENV)/installed-rehearsal: src/mmlu_pipe/rehearsal/azurite/package-lock.json e
 	@$(BIN)/python -m mmlu_pipe.rehearsal && touch $@ || test "$$CI" != true
 
 test: $(VENV)/installed-test $(VENV)/installed-rehearsal
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

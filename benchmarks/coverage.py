@@ -65,7 +65,9 @@ def bootstrap_coverage(n: int, pair: tuple[float, float], *, seed: int = 0, simu
 
 
 def main() -> None:
-    print("coverage of the 95 % Wilson interval, computed; in brackets the least and the most of accuracies 25, 26 … 95 %")
+    print(
+        "coverage of the 95 % Wilson interval, computed; in brackets the least and the most of accuracies 25, 26 … 95 %"
+    )
     print("  lines  " + "".join(f"{accuracy:>7.0%}" for accuracy in GRID))
     for n in SIZES:
         found = {accuracy: wilson_coverage(n, accuracy) for accuracy in ACCURACIES}
@@ -78,7 +80,9 @@ def main() -> None:
     print("  lines  " + "".join(f"{share:>7.0%}" for share in shares))
     for n in SIZES:
         print(f"  {n:>6} " + "".join(f"{false_positives(n, share):>7.2%}" for share in shares))
-    print(f"coverage of the 95 % paired bootstrap: {SIMULATED} pairs of runs, {RESAMPLES} resamples each (± 1.4 points)")
+    print(
+        f"coverage of the 95 % paired bootstrap: {SIMULATED} pairs of runs, {RESAMPLES} resamples each (± 1.4 points)"
+    )
     print("  lines  " + "".join(f"{f'{a:.0%}/{b:.0%}':>9}" for a, b in PAIRS) + "  (only A/only B)")
     for n in SIZES:
         print(f"  {n:>6} " + "".join(f"{bootstrap_coverage(n, pair):>9.1%}" for pair in PAIRS), flush=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmlu_pipe.plugins import hookimpl
     from mmlu_pipe.proving.result import Proof, Rehearsal, Stage
     from mmlu_pipe.records import Call, Endpoint, Interval, LineAnswer, LineError, Score, SubScore
+    from mmlu_pipe.scoring.compare import Comparison, compare
 
 __version__ = "0.1.0"
 
@@ -41,12 +42,14 @@ _HOMES = {
     "mmlu_pipe.plugins": ("hookimpl",),
     "mmlu_pipe.proving.result": ("Proof", "Rehearsal", "Stage"),
     "mmlu_pipe.records": ("Call", "Endpoint", "Interval", "LineAnswer", "LineError", "Score", "SubScore"),
+    "mmlu_pipe.scoring.compare": ("Comparison", "compare"),
 }
 
 __all__ = [
     "Backend",
     "Call",
     "Check",
+    "Comparison",
     "Diagnosis",
     "Endpoint",
     "Estimate",
@@ -65,6 +68,7 @@ __all__ = [
     "SubScore",
     "Verification",
     "__version__",
+    "compare",
     "create_dataset",
     "doctor",
     "estimate",

@@ -41,8 +41,9 @@ if LIVE:
             _outcomes[name] = report.passed and _outcomes.get(name, True)
 
     def pytest_sessionfinish() -> None:
-        """Write the evidence."""
-        note(_outcomes, Path(os.environ.get("MMLU_PIPE_LIVE_EVIDENCE", EVIDENCE)))
+        """Write the evidence, if there is any."""
+        if _outcomes:
+            note(_outcomes, Path(os.environ.get("MMLU_PIPE_LIVE_EVIDENCE", EVIDENCE)))
 
 
 def setting(name: str, what: str) -> str:

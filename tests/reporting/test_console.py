@@ -8,7 +8,7 @@ from rich.console import Console
 import mmlu_pipe
 from mmlu_pipe.records import ERROR_KEY, Interval
 from mmlu_pipe.reporting.console import print_comparison, print_score
-from mmlu_pipe.scoring.compare import Comparison, PairedSubject
+from mmlu_pipe.scoring.compare import ChangedLine, Comparison, PairedSubject
 from mmlu_pipe.scoring.paired import Cells
 
 CHOICES = ["a", "b", "c", "d"]
@@ -48,7 +48,8 @@ def comparison():
         name: PairedSubject(Cells(1000, 100 + place, 120, 900), 0.0001234 * place, 0.01 * place)
         for place, name in enumerate([*SUBJECTS, *(f"subject {number}" for number in range(30))])
     }
-    changed = tuple(mmlu_pipe_line(number) for number in range(14_000, 14_042))
+    numbers = range(14_000, 14_042)
+    changed = tuple(ChangedLine(number, "astronomy", 1, 1, 2, "correct", "wrong") for number in numbers)
     return Comparison(
         run_a="runs/one",
         run_b="runs/two\x1b[31m",
@@ -66,12 +67,6 @@ def comparison():
         by_subject=subjects,
         changed=changed,
     )
-
-
-def mmlu_pipe_line(number):
-    from mmlu_pipe.scoring.compare import ChangedLine
-
-    return ChangedLine(number, "astronomy", 1, 1, 2, "correct", "wrong")
 
 
 def of_score(score):

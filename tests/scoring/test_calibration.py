@@ -143,7 +143,7 @@ def test_the_last_call_over_the_choices_counts():
     calibrator.add(
         line(2, 2),
         [
-            call({"0": 1.0}),
+            call({"0": 0.2, "2": 0.8}),
             call({"0": 0.4, "2": 0.6}),
             call({"0": 0.1, "2": 0.9}, error="cut"),
             call({"yes": 0.9, "no": 0.1}),

@@ -286,9 +286,10 @@ def test_a_program_that_makes_no_calls_on_some_lines_is_paired_too(desk):
     head = "def guidance_generation(lm: Any, input: dict[str, Any]) -> dict[str, Any]:\n"
     skip = '    if "Question 5:" in input["question"]:\n        return {"zero_shot_choice": 1}\n'
     Path("mine.py").write_text(text.replace(head, head + skip), encoding="utf-8")
-    a = desk("a", fails_on({2}, range(60)), guidance_program="mine.py")
-    b = desk("b", fails_on({9}, range(60)), guidance_program="mine.py")
-    assert [line.line_number for line in compare([a, b])[0].changed] == [3, 10]
+    for lines in (None, "2-12,40"):
+        a = desk(f"a{lines}", fails_on({2}, range(60)), guidance_program="mine.py", lines=lines)
+        b = desk(f"b{lines}", fails_on({9}, range(60)), guidance_program="mine.py", lines=lines)
+        assert [line.line_number for line in compare([a, b])[0].changed] == [3, 10]
 
 
 def test_the_numbers_are_those_of_the_scores(desk):

@@ -1,7 +1,6 @@
 import pytest
-from scipy import stats
-
 from benchmarks.coverage import GRID, PAIRS, SIZES, bootstrap_coverage, false_positives, probabilities, wilson_coverage
+from scipy import stats
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from mmlu_pipe.rehearsal.exchange import Json, Refusal, Reply, Request
+from mmlu_pipe.rehearsal.rules import check_asset, check_component
 from mmlu_pipe.rehearsal.storage import BLOB_HOST, Azurite
 from mmlu_pipe.rehearsal.workspace import Workspace, now, system_data
 
@@ -187,6 +188,7 @@ class Assets:
         received = request.json().get("properties")
         if not isinstance(received, dict):
             raise Refusal(400, "UserError", "The request body has no properties.")
+        check_asset(kind, name, version)
         answered = self._answered(kind, received)
         older = self._kept[kind].get(name, {}).get(version)
         fixed = _FIXED[kind]
@@ -221,12 +223,15 @@ class Assets:
         """The service answers scalars as strings, and references resolved.
 
         Raises:
-            Refusal: code or environment that is not there.
+            Refusal: code or environment that is not there, or ports or a command that cannot be.
         """
         if not isinstance(spec, dict) or not isinstance(spec.get("command"), str):
             raise Refusal(400, "UserError", "The componentSpec has no command: the twin runs command components only.")
+        check_component(spec)
         answered: Json = _as_strings({name: value for name, value in spec.items() if name != "_source"})
         answered.setdefault("resources", {"instance_count": "1"})
+        for port in (answered.get("inputs") or {}).values():
+            port.setdefault("optional", "False")
         if code := spec.get("code"):
             self.received("codes", str(code))
         environment = str(spec.get("environment", ""))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from mmlu_pipe.rehearsal.assets import Assets
 from mmlu_pipe.rehearsal.bindings import parent_output, referenced_steps
 from mmlu_pipe.rehearsal.exchange import Json, Refusal, Reply, Request
 from mmlu_pipe.rehearsal.executor import Executor
+from mmlu_pipe.rehearsal.rules import NAME, check_job, check_node
 from mmlu_pipe.rehearsal.runs import TERMINAL, Run, Runs
 from mmlu_pipe.rehearsal.site import binding_text, compute_name
 from mmlu_pipe.rehearsal.workspace import Workspace, system_data
@@ -15,7 +14,6 @@ from mmlu_pipe.rehearsal.workspace import Workspace, system_data
 __all__ = ["Jobs"]
 
 _TYPE = "Microsoft.MachineLearningServices/workspaces/jobs"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 
 
 class Jobs:
@@ -47,7 +45,7 @@ class Jobs:
         received = request.json().get("properties")
         if not isinstance(received, dict) or received.get("jobType") != "Pipeline":
             raise Refusal(400, "UserError", "The twin runs pipeline jobs only.")
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise Refusal(400, "UserError", f"{name!r} is no name for a job.")
         if older := self._runs.get(name):
             changed = {key: received[key] for key in ("tags", "displayName", "description") if key in received}
@@ -97,15 +95,17 @@ class Jobs:
         """What the service refuses at once.
 
         Raises:
-            Refusal: an unknown component, compute or data asset, or a binding to nothing.
+            Refusal: an unknown component, compute or data asset, a binding to nothing, or what `rules` names.
         """
+        check_job(job)
         steps: Json = job.get("jobs") or {}
         if not steps:
             raise Refusal(400, "UserError", "The pipeline job has no steps.")
         for name, node in steps.items():
             if node.get("type") != "command":
                 raise Refusal(400, "UserError", f"Step {name} is no command: the twin runs command components only.")
-            self._assets.received("components", str(node.get("componentId")))
+            component = self._assets.received("components", str(node.get("componentId")))
+            check_node(name, node, component["componentSpec"])
             self._check_compute(compute_name(node, job))
             for key, binding in (node.get("inputs") or {}).items():
                 for other in referenced_steps(binding_text(binding) or ""):

@@ -97,6 +97,8 @@ class AzureMLBackend:
         ]
         commands = {name: _with_values(_command(pipeline, name), node) for name, node in planned.job["jobs"].items()}
         notes = [f"to {workspace.shown}", *(f"uses {reference}" for reference in planned.uses)]
+        if config.identity == "managed" and "compute" not in _asking_node(planned):
+            notes.append("serverless compute has no identity of its own: see docs/workspace.md, or use --identity user")
         return Description(assets, commands, _documents(planned), objections, notes)
 
     def submit(self, pipeline: Pipeline, config: RunConfig, folder: RunFolder, manifest: Manifest) -> AzureMLRun:
@@ -177,6 +179,13 @@ def _submission(pipeline: Pipeline, config: RunConfig, job_name: str) -> Submiss
         )
     assert config.other_config is not None  # a backend that asks live has one
     return submission(pipeline, config, load_computes(config.other_config), job_name)
+
+
+def _asking_node(planned: Submission) -> JsonObject:
+    """The step that has an identity: the one that asks."""
+    (node,) = (node for node in planned.job["jobs"].values() if "identity" in node)
+    found: JsonObject = node
+    return found
 
 
 def _command(pipeline: Pipeline, step_name: str) -> str:

@@ -32,6 +32,7 @@ _AXIS = {
     "titleColor": "var(--muted)",
     "titleFontSize": 12,
     "titleFontWeight": "normal",
+    "titlePadding": 8,
 }
 _CONFIG = {
     "aria": False,
@@ -162,7 +163,10 @@ def positions(bias: PositionBias, label: str) -> Markup:
     colours = {"domain": ["chosen", "correct"], "range": ["var(--accent)", "var(--second)"]}
     layers = [
         {"mark": "bar", "encoding": {"color": {"field": "what", "title": None, "scale": colours}}},
-        {"mark": {"type": "text", "dy": -7, "fontSize": 11}, "encoding": {"text": {"field": "lines", "format": ",d"}}},
+        {
+            "mark": {"type": "text", "dy": -7, "fontSize": 11 if max(*bias.chosen, *bias.correct) < 1000 else 9},
+            "encoding": {"text": {"field": "lines", "format": ".3~s"}},
+        },
     ]
     spec = {"data": {"values": rows}, "encoding": encoding, "layer": layers, "width": _WIDTH, "height": 240}
     return _drawn(spec, label)
