@@ -187,3 +187,12 @@ def test_a_cloud_option_of_a_local_run_is_refused(tmp_path: Path, monkeypatch: p
         mmlu_pipe.run(identity="user")
     with pytest.raises(ConfigError, match="--no-gate is for a cloud backend"):
         mmlu_pipe.run(gate=False)
+
+
+def test_serverless_compute_as_the_computes_identity_is_noted(
+    mmlu_pipe_command: Command, cloud: list[str], write_config: Callable[..., Path]
+) -> None:
+    write_config("https://my-resource.openai.azure.com", aoai_compute="serverless")
+    said = "serverless compute has no identity of its own"
+    assert said in mmlu_pipe_command("plan", *cloud, "--no-gate").stdout
+    assert said not in mmlu_pipe_command("plan", *cloud, "--no-gate", "--identity", "user").stdout

@@ -255,3 +255,8 @@ def test_the_place_of_an_error_that_never_was_in_the_program_is_none(tmp_path):
         raise KeyError
     assert line_in(tmp_path / "program.py", caught.value) is None
     assert line_in(Path(__file__), caught.value) is not None
+
+
+def test_a_program_that_names_a_class_that_guidance_no_longer_has_is_told_where_the_mend_is(write):
+    path = write("import guidance\n\n\ndef guidance_generation(lm: guidance.models.Chat, input):\n    return {}\n")
+    assert "no such class any more: leave the model's class out, see docs/migrating.md" in refused(path)

@@ -67,7 +67,11 @@ def load_program(path: Path) -> Program:
             function = getattr(_executed(path), ENTRY_POINT, None)
     except (Exception, SystemExit) as error:
         line = error.lineno if isinstance(error, SyntaxError) else line_in(path, error)
-        hint = "; a program stands alone: it may import installed packages only" * isinstance(error, ImportError)
+        hint = ""
+        if isinstance(error, ImportError):
+            hint = "; a program stands alone: it may import installed packages only"
+        elif isinstance(error, AttributeError) and "guidance.models" in str(error):  # such as the tutorial's Chat
+            hint = "; guidance has no such class any more: leave the model's class out, see docs/migrating.md"
         told = f"{path}:{line}" if line else str(path)
         raise ProgramError(f"{told}: cannot be imported ({type(error).__name__}: {error}){hint}", path=path) from error
     if not callable(function):
