@@ -7,12 +7,15 @@ OTHER_CONFIG ?=
 RECORDINGS ?= recordings/sample-zero_shot
 JOB_PYTHON ?= python3.11
 JOB_VENV := build/environment
+OLDEST := .venv-oldest
+OLDEST_SDK := azure-ai-ml==1.26.0 azure-common==1.1.28
 
-.PHONY: help install run test lint types docs-check bench record-sample environment clean
+.PHONY: help install run test test-oldest lint types docs-check bench record-sample environment clean
 
 help:
 	@echo "make run         evaluate the bundled sample on the bundled recordings (no account, no network)"
 	@echo "make test        run the test suite"
+	@echo "make test-oldest run the tests of the AzureML backend with the oldest azure-ai-ml that may be installed"
 	@echo "make install     install mmlu-pipe into $(VENV)/"
 	@echo "make lint        ruff and the import floors"
 	@echo "make types       mypy --strict"
@@ -52,6 +55,17 @@ $(VENV)/installed-rehearsal: src/mmlu_pipe/rehearsal/azurite/package-lock.json e
 test: $(VENV)/installed-test $(VENV)/installed-rehearsal
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
+# The oldest azure-ai-ml that pyproject.toml allows, beside everything else as it is pinned.
+$(OLDEST)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear $(OLDEST)
+	{ grep -v '^azure-ai-ml==' constraints.txt; printf '%s\n' $(OLDEST_SDK); } > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt \
+	  -e '.[azureml,rehearse]' hypothesis pytest pytest-recording pytest-xdist
+	@touch $@
+
+test-oldest: $(OLDEST)/installed $(VENV)/installed-rehearsal
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadgroup tests/rehearse tests/backends/azureml $(ARGS)
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -80,4 +94,4 @@ environment:
 	cp $(JOB_VENV)/requirements.txt environments/requirements.txt
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(OLDEST) build dist

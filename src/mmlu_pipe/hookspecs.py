@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from mmlu_pipe.records import Endpoint, LineAnswer, Score
+    from mmlu_pipe.records import Endpoint, JsonObject, LineAnswer, Score
 
 __all__ = ["PROJECT", "hookspec"]
 
@@ -75,5 +75,10 @@ def run_finished(status: str) -> None:
 
 
 @hookspec
-def score_finished(score: Score) -> None:
-    """Watch the score being written."""
+def run_settled(facts: JsonObject, options: JsonObject) -> None:
+    """Watch what component 1 settled and counted, as `run` of a manifest has it, and the options that decided it."""
+
+
+@hookspec
+def score_finished(score: Score, facts: JsonObject, options: JsonObject) -> None:
+    """Watch the score arrive; `facts` and `options` are those of the manifest, empty in a step of a job."""

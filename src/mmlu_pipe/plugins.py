@@ -39,6 +39,7 @@ BUILTINS: dict[str, tuple[str, ...]] = {
         "mmlu_pipe.cli.jobs",
         "mmlu_pipe.cli.score",
         "mmlu_pipe.cli.compare",
+        "mmlu_pipe.cli.report",
         "mmlu_pipe.cli.create_dataset",
         "mmlu_pipe.cli.verify",
         "mmlu_pipe.cli.estimate",
@@ -47,6 +48,9 @@ BUILTINS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Kind of registration → modules that come with the package and use the same hook as third parties."""
+
+OBSERVERS = ("mmlu_pipe.reporting.mlflow",)
+"""Modules of the package that watch runs."""
 
 
 @lru_cache(maxsize=1)
@@ -58,6 +62,8 @@ def manager() -> pluggy.PluginManager:
     """
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
+    for name in OBSERVERS:
+        found.register(importlib.import_module(name))
     if os.environ.get("MMLU_PIPE_NO_PLUGINS"):
         return found
     for entry in importlib.metadata.entry_points(group=hookspecs.PROJECT):

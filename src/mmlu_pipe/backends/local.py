@@ -108,6 +108,7 @@ class LocalBackend:
                 path=folder.ledger,
             )
         manifest.begin()
+        facts: JsonObject = {}
         status: Status = "completed"
         error: MmluPipeError | None = None
         try:
@@ -124,12 +125,12 @@ class LocalBackend:
             self._finish(folder, manifest, "failed", bug)
             raise
         try:
-            self._finish(folder, manifest, status, error)
+            facts = self._finish(folder, manifest, status, error)
         except RunFolderError as failure:
             status, error = "failed", error or failure
         score = folder.read_score() if error is None else None
         if score is not None:
-            notify("score_finished", score=score)
+            notify("score_finished", score=score, facts=facts, options=manifest.options)
             if not score.failed:
                 folder.ledger.unlink(missing_ok=True)
         if error is not None and error.exit_code == 2:
@@ -137,8 +138,10 @@ class LocalBackend:
         return LocalRun(folder, status, error, score)
 
     @staticmethod
-    def _finish(folder: RunFolder, manifest: Manifest, status: Status, error: BaseException | None) -> None:
-        manifest.finish(status, [folder.output, folder.errors, folder.calls, folder.score], _facts(folder), error)
+    def _finish(folder: RunFolder, manifest: Manifest, status: Status, error: BaseException | None) -> JsonObject:
+        facts = _facts(folder)
+        manifest.finish(status, [folder.output, folder.errors, folder.calls, folder.score], facts, error)
+        return facts
 
 
 @hookimpl

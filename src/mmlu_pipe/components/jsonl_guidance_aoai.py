@@ -59,7 +59,7 @@ def jsonl_guidance_aoai(
     cassette: Annotated[Path | None, Input("recordings to play from or record into", folder=True)] = None,
     record_mode: Annotated[str, Input("none, once, new_episodes or all")] = "none",
     record_note: Annotated[str | None, Input("free text for the provenance of a recording")] = None,
-    checkpoint_every: Annotated[int, Input("finished lines between one checkpoint and the next")] = 500,
+    checkpoint_every: Annotated[int, Input("finished lines between one checkpoint and the next")] = 100,
     resume_from: Annotated[Path | None, Input("checkpoints of an earlier job, to go on from", folder=True)] = None,
     output_dataset: Annotated[Path, Output("answered lines with the program's keys", file_name="output.jsonl")],
     error_dataset: Annotated[Path, Output("failed lines with the key _error", file_name="errors.jsonl")],

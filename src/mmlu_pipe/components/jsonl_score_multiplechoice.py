@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from mmlu_pipe import jsonl
 from mmlu_pipe.components.component import Input, Output, component
 from mmlu_pipe.errors import ConfigError, DatasetError, RunFolderError
-from mmlu_pipe.plugins import hookimpl
+from mmlu_pipe.plugins import hookimpl, notify
 from mmlu_pipe.records import ERROR_KEY, JsonObject, Score
 from mmlu_pipe.scoring.accuracy import score_counted, score_lines
 from mmlu_pipe.scoring.calls import calibrate
@@ -81,6 +81,8 @@ def jsonl_score_multiplechoice(
         keys = {"response_key": response_key, "correct_key": correct_key}
         score = replace(score, calibration=calibrate(input_dataset, calls_dataset, numbers, **keys))
     _write(score, score_dataset)
+    if __name__ == "__main__":  # a step of its own: there is no backend that tells of the score
+        notify("score_finished", score=score, facts={}, options={})
 
 
 def _names(text: str) -> list[str]:

@@ -53,7 +53,7 @@ class Book:
         *,
         ledger: Path | None = None,
         checkpoints: Path | None = None,
-        checkpoint_every: int = 500,
+        checkpoint_every: int = 100,
         resume_from: Path | None = None,
         retry_errors: bool = False,
     ) -> None:

@@ -171,7 +171,7 @@ class AzureMLRun:
         manifest.finish(state.status, list(fetched.files), fetched.facts, headline)
         self._manifest, self._status, self._error = manifest, state.status, error
         if (score := self.score) is not None:
-            notify("score_finished", score=score)
+            notify("score_finished", score=score, facts=fetched.facts, options=manifest.options)
 
 
 def cancel(client: WorkspaceClient, job_name: str) -> JobState:

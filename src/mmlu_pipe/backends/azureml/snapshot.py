@@ -17,7 +17,8 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 _NOT_SENT = frozenset(
     (
         *("__main__", "_bundled", "backends/azureml", "cli", "checkup", "pytest_plugin"),
-        *("recording/server", "proving", "rehearsal", "reporting", "serve"),
+        *("recording/server", "proving", "rehearsal", "serve"),
+        *("reporting/console", "reporting/html", "reporting/progress"),
     )
 )
 """Modules and folders of the package that no job imports: a change of theirs makes no new version of a component."""
