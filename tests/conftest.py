@@ -30,6 +30,7 @@ def _neutral_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
         if name.upper().startswith(_PERSONAL):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MMLU_PIPE_NO_PLUGINS", "1")
+    monkeypatch.setenv("MMLU_PIPE_NO_REPORT", "1")  # a second each; tests/reporting has the runs with one
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 

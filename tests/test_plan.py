@@ -28,7 +28,8 @@ WORKSPACE = {
 def cloud(tmp_path: Path, write_config: Callable[..., Path]) -> list[str]:
     """The options of a run in a workspace that nobody can reach."""
     (tmp_path / "config.json").write_text("\ufeff" + json.dumps(WORKSPACE), encoding="utf-8")
-    other = write_config("https://my-resource.openai.azure.com", general_compute="serverless")
+    model = "Qwen2.5-Coder-1.5B-Instruct"  # whose answers are recorded
+    other = write_config("https://my-resource.openai.azure.com", aoai_model=model, general_compute="serverless")
     return ["--backend", "azureml", "--workspace-config", "config.json", "--other-config", str(other)]
 
 
@@ -78,6 +79,24 @@ def test_the_gate_objects_to_a_run_without_a_verification_and_names_the_command(
     assert done.returncode == 2
     assert "holds no verification" in done.stdout
     assert "mmlu-pipe verify --dataset" in done.stdout
+
+
+def test_the_gate_objects_to_another_model_than_the_recorded_one(
+    mmlu_pipe_command: Command, cloud: list[str], verified: str, write_config: Callable[..., Path]
+) -> None:
+    write_config("https://my-resource.openai.azure.com", aoai_model="o3-mini")
+    done = mmlu_pipe_command("plan", *cloud, "--cassette", verified)
+    assert done.returncode == 2
+    assert "verified on answers of Qwen2.5-Coder-1.5B-Instruct, but o3-mini would be asked" in done.stdout
+
+
+def test_an_estimate_is_of_the_lines_that_are_asked_for(mmlu_pipe_command: Command) -> None:
+    for chosen in (["--limit", "3"], ["--lines", "2,5-6"]):
+        assert json.loads(mmlu_pipe_command("plan", *chosen, "--json").stdout)["estimate"]["lines"] == 3
+
+
+def test_a_misspelt_dataset_is_told_what_it_may_be(mmlu_pipe_command: Command, cloud: list[str]) -> None:
+    assert "did you mean sample_dev" in mmlu_pipe_command("plan", *cloud, "--dataset", "sample_dve").stderr
 
 
 def test_the_gate_can_be_left_out(mmlu_pipe_command: Command, cloud: list[str]) -> None:

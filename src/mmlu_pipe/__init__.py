@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmlu_pipe.api import Plan, create_dataset, plan, rehearse, run, score, start
+    from mmlu_pipe.api import LoadedRun, Plan, create_dataset, load_run, plan, rehearse, run, score, start
     from mmlu_pipe.backends.azureml.publish import Published, publish
     from mmlu_pipe.backends.base import Backend, Run
     from mmlu_pipe.checkup.examine import doctor
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mmlu_pipe.api": ("Plan", "create_dataset", "plan", "rehearse", "run", "score", "start"),
+    "mmlu_pipe.api": ("LoadedRun", "Plan", "create_dataset", "load_run", "plan", "rehearse", "run", "score", "start"),
     "mmlu_pipe.backends.azureml.publish": ("Published", "publish"),
     "mmlu_pipe.backends.base": ("Backend", "Run"),
     "mmlu_pipe.checkup.examine": ("doctor",),
@@ -56,6 +56,7 @@ __all__ = [
     "Interval",
     "LineAnswer",
     "LineError",
+    "LoadedRun",
     "MmluPipeError",
     "Plan",
     "Proof",
@@ -73,6 +74,7 @@ __all__ = [
     "doctor",
     "estimate",
     "hookimpl",
+    "load_run",
     "plan",
     "publish",
     "rehearse",

@@ -40,6 +40,7 @@ BUILTINS: dict[str, tuple[str, ...]] = {
         "mmlu_pipe.cli.score",
         "mmlu_pipe.cli.compare",
         "mmlu_pipe.cli.report",
+        "mmlu_pipe.cli.export",
         "mmlu_pipe.cli.create_dataset",
         "mmlu_pipe.cli.verify",
         "mmlu_pipe.cli.estimate",

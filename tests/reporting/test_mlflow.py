@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
 import posixpath
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +30,6 @@ from mmlu_pipe.backends.azureml.snapshot import write_snapshot
 from mmlu_pipe.bundled import SAMPLE_DATASETS, bundled_cassette, bundled_program, bundled_requirements
 from mmlu_pipe.components.jsonl_guidance_aoai import jsonl_guidance_aoai
 from mmlu_pipe.components.jsonl_score_multiplechoice import jsonl_score_multiplechoice
-from mmlu_pipe.dataset.mmlu import CATEGORIES
 from mmlu_pipe.errors import BackendError
 from mmlu_pipe.plugins import notify
 from mmlu_pipe.records import Score
@@ -35,6 +38,7 @@ from mmlu_pipe.rehearsal.node import INSTALL_COMMAND
 from mmlu_pipe.reporting import mlflow
 from mmlu_pipe.reporting.mlflow import metrics, parameters
 from mmlu_pipe.scoring.accuracy import score_lines
+from mmlu_pipe.scoring.categories import SUBJECTS
 from tests.servers.aoai import AoaiServer
 
 FILES = ("output.jsonl", "errors.jsonl", "score.json")
@@ -50,7 +54,9 @@ def job_python() -> Path:
     """The interpreter of a job: mlflow-skinny and azureml-mlflow at its pins."""
     found = installed_interpreter(bundled_requirements())
     if found is None:
-        _unavailable(f"the packages of a job are not installed; `make test` installs them, and so does: {INSTALL_COMMAND}")
+        _unavailable(
+            f"the packages of a job are not installed; `make test` installs them, and so does: {INSTALL_COMMAND}"
+        )
     assert found is not None
     return found
 
@@ -85,7 +91,10 @@ class Tracking:
         return {
             run["info"]["run_id"]: {
                 "status": run["info"]["status"],
-                **{kind: {each["key"]: each["value"] for each in run["data"].get(kind, [])} for kind in ("params", "metrics")},
+                **{
+                    kind: {each["key"]: each["value"] for each in run["data"].get(kind, [])}
+                    for kind in ("params", "metrics")
+                },
             }
             for run in runs
         }
@@ -124,6 +133,55 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+class Workspace:
+    """What a workspace's tracking service is to its client: TLS, a token, a long path; behind it, MLflow's server."""
+
+    token = ".".join(
+        base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"none"}', b'{"exp":4e9}', b"-")
+    )
+    path = "/subscriptions/0/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"
+
+    def __init__(self, tracking: Tracking, folder: Path) -> None:
+        authority = trustme.CA()
+        self.certificates = folder / "authority.pem"
+        authority.cert_pem.write_to_path(str(self.certificates))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.asked: list[str] = []
+        owner = self
+
+        class Door(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                before, _, call = self.path.partition(f"/mlflow/v2.0{owner.path}/api/2.0/mlflow/")
+                owner.asked.append(call)
+                if before or self.headers["Authorization"] != f"Bearer {owner.token}":
+                    self.send_error(401)
+                    return
+                answer = json.dumps(tracking.ask(call, **json.loads(body))).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.uri = f"azureml://127.0.0.1:{self._server.server_port}/mlflow/v1.0{self.path}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> Workspace:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 @pytest.fixture(autouse=True)
@@ -211,8 +269,7 @@ def test_two_subjects_that_differ_only_in_what_mlflow_refuses_stay_two() -> None
 
 
 def test_azureml_gets_no_more_names_than_a_run_of_it_holds_and_no_half_of_the_subjects() -> None:
-    mmlu = [subject for subjects in CATEGORIES.values() for subject in subjects]
-    found = metrics(score_of(dict.fromkeys(mmlu, 2)), 50)
+    found = metrics(score_of(dict.fromkeys(SUBJECTS, 2)), 50)
     assert len(found) <= 50
     assert {"accuracy", "macro_accuracy", "category/STEM/accuracy", "category/other/ci95_high"} <= found.keys()
     assert not [name for name in found if name.startswith("subject/")]
@@ -259,23 +316,23 @@ def test_neither_host_nor_deployment_nor_folder_nor_key_is_logged(
     key = "0123456789abcdef0123456789abcdef"
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", key)
     with AoaiServer(key=key, deployments={"secret-deployment": "gpt-4o"}) as server:
-        config = write_config(server.url, aoai_deployment="secret-deployment")
+        config = write_config(server.endpoint, aoai_deployment="secret-deployment")
         mmlu_pipe.run(write_dataset(3, "private.jsonl"), other_config=config, output_dir=tmp_path / "run")
     (logged,) = tracking.runs("simple_private").values()
     assert logged["params"]["model"] == "gpt-4o"
     told = json.dumps(logged)
-    for secret in (key, "secret-deployment", "127.0.0.1", server.url.rpartition(":")[2] + "/", str(tmp_path)):
+    for secret in (key, "secret-deployment", "127.0.0.1", str(tmp_path)):
         assert secret not in told
 
 
 def test_a_run_that_its_caller_opened_gets_it_and_stays_open(
-    tracking: Tracking, with_mlflow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_dataset: Any
+    tracking: Tracking, with_mlflow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = tracking.new_run(tracking.experiment("a caller's"))
+    own = tracking.new_run(tracking.experiment("of a caller"))
     with_mlflow(tracking.uri)
     monkeypatch.setenv("MLFLOW_RUN_ID", own)
     run = mmlu_pipe.run(limit=3, output_dir=tmp_path / "run")
-    logged = tracking.runs("a caller's")
+    logged = tracking.runs("of a caller")
     assert logged[own]["status"] == "RUNNING"
     assert logged[own]["metrics"]["accuracy"] == pytest.approx(run.score.accuracy)
     assert logged[own]["params"]["limit"] == "3"
@@ -343,6 +400,32 @@ def test_steps_of_a_job_log_to_their_own_runs_and_to_the_pipelines_and_open_no_o
     assert logged[root]["params"] == logged[answer]["params"] | logged[score]["params"]
 
 
+def test_through_azureml_mlflow_the_steps_and_the_pipelines_run_get_it_by_batches_alone(
+    tracking: Tracking, with_mlflow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tracking.experiment("of a workspace")
+    root, step = (tracking.new_run(experiment) for _ in range(2))
+    score = score_of(dict.fromkeys(SUBJECTS, 2))
+    with Workspace(tracking, tmp_path) as workspace:
+        variables = {
+            "AZUREML_RUN_ID": step,
+            "AZUREML_ROOT_RUN_ID": root,
+            "MLFLOW_RUN_ID": step,
+            "MLFLOW_EXPERIMENT_ID": experiment,
+            "MLFLOW_TRACKING_TOKEN": workspace.token,
+            "REQUESTS_CA_BUNDLE": str(workspace.certificates),
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with_mlflow(workspace.uri)
+        notify("score_finished", score=score, facts={}, options={})
+    logged = tracking.runs("of a workspace")
+    assert set(logged) == {root, step}
+    assert logged[root] == logged[step]
+    assert logged[step]["metrics"] == pytest.approx(metrics(score, 50), rel=1e-12)
+    assert workspace.asked == ["runs/log-batch"] * 4
+
+
 def test_a_score_that_is_fetched_goes_to_a_server_of_ones_own_and_not_to_the_workspace_again(
     tracking: Tracking, with_mlflow: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -360,15 +443,15 @@ def test_a_score_that_is_fetched_goes_to_a_server_of_ones_own_and_not_to_the_wor
 # When it cannot be
 
 
-def test_a_default_run_loads_nothing_of_mlflow_and_starts_no_process(tmp_path: Path) -> None:
+def test_a_default_run_loads_nothing_of_mlflow_and_starts_no_process_for_it(tmp_path: Path) -> None:
     code = (
         "import sys; started = []\n"
-        "sys.addaudithook(lambda event, _: started.append(event) if event == 'subprocess.Popen' else None)\n"
+        "sys.addaudithook(lambda event, told: started.append(str(told)) if event == 'subprocess.Popen' else None)\n"
         "import mmlu_pipe; mmlu_pipe.run(limit=3)\n"
-        "print(started, [name for name in sys.modules if name.partition('.')[0] == 'mlflow'])"
+        "print(['mlflow' in told for told in started].count(True), 'mlflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
-    assert done.stdout.split() == ["[]", "[]"]
+    assert done.stdout.split() == ["0", "False"]
 
 
 def test_without_the_package_one_warning_names_the_extra(

@@ -11,6 +11,7 @@ from mmlu_pipe.bundled import bundled_cassette, bundled_program
 from mmlu_pipe.config import RunConfig, load_endpoint
 from mmlu_pipe.errors import BackendNotInstalled, ConfigError, SubmissionBlocked
 from mmlu_pipe.hashing import sha256_file
+from mmlu_pipe.jsonl import parse_line_numbers
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.plugins import objections_to, registry
 from mmlu_pipe.records import JsonObject
@@ -171,7 +172,8 @@ def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLik
     ready = _prepare(config, offline=not check_workspace, ask_service=check_workspace)
     description, forecast = ready.description, None
     if ready.cassette is not None and ready.cassette.is_dir():
-        lines = min(ready.lines, config.limit or ready.lines)
+        chosen = len(parse_line_numbers(config.lines)) if config.lines else config.limit
+        lines = min(ready.lines, chosen or ready.lines)
         forecast = estimate(cassette=ready.cassette, lines=lines, rpm=config.rpm, tpm=config.tpm, prices=prices)
         if note := verification_note(ready.cassette):
             description = replace(description, notes=[*description.notes, note])
@@ -204,6 +206,7 @@ class _Ready:
             "program": self.program,
             "lines": self.lines,
             "cassette": self.cassette,
+            "model": self.endpoint and self.endpoint.model,
             "asked_with": {name: getattr(config, name) for name in ("select_strategy", "seed", "reasoning_effort")},
             "assets": self.description.assets,
             "commands": self.description.commands,

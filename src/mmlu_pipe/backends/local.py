@@ -20,6 +20,7 @@ from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.pipeline import OutputOf, Pipeline, Step
 from mmlu_pipe.plugins import hookimpl, notify
 from mmlu_pipe.records import JsonObject, Score
+from mmlu_pipe.reporting.leave import leave_report
 from mmlu_pipe.runfolder import RunFolder
 
 __all__ = ["LocalBackend", "LocalRun"]
@@ -131,6 +132,7 @@ class LocalBackend:
         score = folder.read_score() if error is None else None
         if score is not None:
             notify("score_finished", score=score, facts=facts, options=manifest.options)
+            leave_report(folder.path)
             if not score.failed:
                 folder.ledger.unlink(missing_ok=True)
         if error is not None and error.exit_code == 2:

@@ -21,4 +21,6 @@ def before_submit(plan: dict[str, Any]) -> list[str]:
             f"the backend {plan['backend']!r} takes only what was verified: record some lines, verify them with "
             "mmlu-pipe verify, and name the recordings with --cassette DIR"
         ]
-    return check_verification(cassette, plan["program"], plan["dataset"], asked_with=plan["asked_with"])
+    return check_verification(
+        cassette, plan["program"], plan["dataset"], asked_with=plan["asked_with"], model=plan["model"]
+    )

@@ -129,7 +129,12 @@ def verification_note(cassette: Path) -> str | None:
 
 
 def check_verification(
-    cassette: Path, program: Path, dataset: Path, *, asked_with: Mapping[str, Any] | None = None
+    cassette: Path,
+    program: Path,
+    dataset: Path,
+    *,
+    asked_with: Mapping[str, Any] | None = None,
+    model: str | None = None,
 ) -> list[str]:
     """What stands against asking a real endpoint this program's questions on this dataset; nothing is replayed.
 
@@ -138,11 +143,12 @@ def check_verification(
         program: the program that will run.
         dataset: the dataset that it will run on.
         asked_with: `select_strategy`, `seed` and `reasoning_effort` of the run; None does not compare them.
+        model: the model that would be asked; None does not compare it.
 
     Returns:
         Objections, the last with the command that mends them; empty where the record holds.
     """
-    objections = _objections(cassette, program, dataset, asked_with or {})
+    objections = _objections(cassette, program, dataset, asked_with or {}, model)
     if objections:
         command = verify_command(dataset, program, cassette)
         objections[-1] += f"; to verify: {command}"
@@ -155,7 +161,9 @@ def verify_command(dataset: object, program: object, cassette: object) -> str:
     return shlex.join(["mmlu-pipe", "verify", *(str(part) for pair in names.items() for part in pair)])
 
 
-def _objections(cassette: Path, program: Path, dataset: Path, asked_with: Mapping[str, Any]) -> list[str]:
+def _objections(
+    cassette: Path, program: Path, dataset: Path, asked_with: Mapping[str, Any], model: str | None
+) -> list[str]:
     try:
         record = read_verification(cassette)
         current = hashes_of(dataset, program, cassette)
@@ -181,6 +189,13 @@ def _objections(cassette: Path, program: Path, dataset: Path, asked_with: Mappin
         for name, value in asked_with.items()
         if record["asked_with"].get(name) != value
     ]
+    models = record.get("model")
+    known = [models.get("recorded"), models.get("target")] if isinstance(models, dict) else []
+    if model is not None and model not in known:
+        found.append(
+            f"verified on answers of {known[0] if known else 'an unknown model'}, but {model} would be asked; record "
+            "some lines of that one, or verify with its --other-config"
+        )
     if record.get("passed") is not True:
         found.append(f"the verification of {record.get('verified_at')} did not pass")
     return found

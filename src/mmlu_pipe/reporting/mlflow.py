@@ -223,8 +223,8 @@ def _log_to(client: Any, run_id: str, params: dict[str, str], figures: dict[str,
     now = int(time.time() * 1000)
     rows = [Metric(name, value, now, 0) for name, value in figures.items()]
     for start in range(0, len(rows), _BATCH):
-        client.log_batch(run_id, metrics=rows[start : start + _BATCH])
-    client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+        client.log_batch(run_id, metrics=rows[start : start + _BATCH], synchronous=True)
+    client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()], synchronous=True)
 
 
 def _told(error: Exception) -> str:

@@ -46,9 +46,9 @@ class Drills:
     def run(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`mmlu-pipe run` on the cloud, to its end."""
         names = ("--workspace-config", "config.json", "--other-config", "other_configs.json")
+        how = ("--dataset", "questions.jsonl", "--no-gate", "--wait", "--json")
         return subprocess.run(
-            [sys.executable, "-m", "mmlu_pipe", "run", "--submit", *names, "--dataset", "questions.jsonl"]
-            + ["--no-gate", "--wait", "--json", *options],
+            [sys.executable, "-m", "mmlu_pipe", "run", "--submit", *names, *how, *options],
             cwd=self.folder,
             env=os.environ | self.twin.environment(),
             capture_output=True,

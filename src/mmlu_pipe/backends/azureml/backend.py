@@ -46,6 +46,7 @@ class AzureMLBackend:
         """
         from mmlu_pipe.backends.azureml.datasets import fetch_dataset
         from mmlu_pipe.backends.azureml.workspace import load_workspace
+        from mmlu_pipe.dataset.locate import advice
 
         workspace = load_workspace(config.workspace_config)
 
@@ -53,7 +54,7 @@ class AzureMLBackend:
             if not ask_service:
                 raise DatasetError(
                     f"dataset {config.dataset!r}: is not on this machine; --check-workspace looks for it in the "
-                    "workspace, and brings it"
+                    f"workspace, and brings it{advice(config.dataset, config.data_dir)}"
                 )
             from mmlu_pipe.backends.azureml.client import connect
 
@@ -79,12 +80,14 @@ class AzureMLBackend:
 
             with connect(workspace) as client:
                 there = look_up(client, planned)
-        objections = [
-            f"the plugin {name} is loaded here, and a job would lack it; add --extra-package {name}==VERSION, or "
-            "uninstall it"
-            for name in missing_plugins(config.extra_package)
-        ]
-        if config.environment is None and config.components is None:
+        lacking, objections = missing_plugins(config.extra_package), []
+        own_environment = config.environment is None and config.components is None
+        if own_environment:
+            objections = [
+                f"the plugin {name} is loaded here, and a job would lack it; add --extra-package {name}==VERSION, or "
+                "uninstall it"
+                for name in lacking
+            ]
             objections += differing_pins()
         objections += [
             f"{reference} is not in the {workspace.shown}"
@@ -98,7 +101,9 @@ class AzureMLBackend:
         commands = {name: _with_values(_command(pipeline, name), node) for name, node in planned.job["jobs"].items()}
         notes = [f"to {workspace.shown}", *(f"uses {reference}" for reference in planned.uses)]
         if config.identity == "managed" and "compute" not in _asking_node(planned):
-            notes.append("serverless compute has no identity of its own: see docs/workspace.md, or use --identity user")
+            notes.append("serverless compute has no identity of its own: see docs/workspace.md, or name a cluster")
+        if not own_environment:
+            notes += [f"the plugin {name} is loaded here; see that the environment has it" for name in lacking]
         return Description(assets, commands, _documents(planned), objections, notes)
 
     def submit(self, pipeline: Pipeline, config: RunConfig, folder: RunFolder, manifest: Manifest) -> AzureMLRun:

@@ -26,6 +26,7 @@ from mmlu_pipe.errors import (
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.plugins import notify
 from mmlu_pipe.records import Score
+from mmlu_pipe.reporting.leave import leave_report
 from mmlu_pipe.runfolder import RunFolder, unwritable
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class AzureMLRun:
         self._manifest, self._status, self._error = manifest, state.status, error
         if (score := self.score) is not None:
             notify("score_finished", score=score, facts=fetched.facts, options=manifest.options)
+            leave_report(self.run_dir)
 
 
 def cancel(client: WorkspaceClient, job_name: str) -> JobState:

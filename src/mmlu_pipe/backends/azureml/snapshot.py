@@ -18,7 +18,7 @@ _NOT_SENT = frozenset(
     (
         *("__main__", "_bundled", "backends/azureml", "cli", "checkup", "pytest_plugin"),
         *("recording/server", "proving", "rehearsal", "serve"),
-        *("reporting/console", "reporting/html", "reporting/progress"),
+        *("reporting/console", "reporting/export", "reporting/html", "reporting/progress"),
     )
 )
 """Modules and folders of the package that no job imports: a change of theirs makes no new version of a component."""

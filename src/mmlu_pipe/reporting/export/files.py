@@ -16,7 +16,7 @@ from mmlu_pipe.reporting.export.rows import Table, line_table
 from mmlu_pipe.reporting.export.source import Source
 from mmlu_pipe.runfolder import unwritable
 
-__all__ = ["FORMATS", "export_run"]
+__all__ = ["FORMATS", "csv_cell", "export_run"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
 _SQL_TYPES = {
@@ -69,7 +69,18 @@ def write_csv(source: Source, path: Path) -> None:
     table = line_table(source)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in _with_head(table):
-            file.write(",".join(map(_csv_cell, row)) + "\n")
+            file.write(",".join(map(csv_cell, row)) + "\n")
+
+
+def csv_cell(value: Any) -> str:
+    """A value as CSV: texts and lists of texts in quotes, and no text that begins as a formula does."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    safe = f"'{text}" if text.startswith(_FORMULA) else text
+    return '"' + safe.replace('"', '""') + '"'
 
 
 def write_parquet(source: Source, path: Path) -> None:
@@ -99,7 +110,8 @@ def write_parquet(source: Source, path: Path) -> None:
                 database.execute(query)
         except duckdb.Error as error:
             raise ConfigError(
-                f"{source.run.path}: cannot be written as Parquet ({error}); mend the keys of the lines, or take csv",
+                f"{source.run.path}: cannot be written as Parquet ({str(error).splitlines()[0]}); mend what it names, "
+                "or take csv",
                 key="format",
             ) from error
 
@@ -126,16 +138,6 @@ FORMATS: dict[str, tuple[str, Callable[[Source, Path], None]]] = {
 def _with_head(table: Table) -> Iterator[list[Any]]:
     yield list(table.names)
     yield from table.rows()
-
-
-def _csv_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    safe = f"'{text}" if text.startswith(_FORMULA) else text
-    return '"' + safe.replace('"', '""') + '"'
 
 
 def _quoted(name: str) -> str:

@@ -11,7 +11,7 @@ from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.hashing import sha256_json
 from mmlu_pipe.records import ERROR_KEY, JsonObject
 from mmlu_pipe.reporting.export.columns import plain
-from mmlu_pipe.reporting.export.rows import judged
+from mmlu_pipe.reporting.export.rows import judged, letter
 from mmlu_pipe.reporting.export.source import Source
 from mmlu_pipe.scoring.accuracy import Outcome
 from mmlu_pipe.scoring.runs import ScoredLine
@@ -93,6 +93,7 @@ def _sample(source: Source, scored: ScoredLine, calls: list[JsonObject]) -> log.
     last = next((call for call in reversed(calls) if call.get("error") is None and call.get("text") is not None), None)
     usages = [usage for call in calls if isinstance(usage := call.get("usage"), dict)]
     question, choices, error = line.get("question"), line.get("choices"), line.get(ERROR_KEY)
+    correct, response = line.get(source.score.correct_key), line.get(source.score.response_key)
     own = {"question", "choices", source.score.correct_key, ERROR_KEY}
     outcomes = {Outcome.CORRECT: CORRECT, Outcome.UNANSWERED: NOANSWER}
     output = _output(last) if last else model.ModelOutput(model=_model(source))
@@ -102,13 +103,13 @@ def _sample(source: Source, scored: ScoredLine, calls: list[JsonObject]) -> log.
         uuid=f"{sha256_json(source.manifest)[:22]}-{scored.number}",
         input=_messages(calls[0]["messages"]) if calls else _text(question),
         choices=[_text(choice) for choice in choices] if isinstance(choices, list) else None,
-        target=told.correct or "",
+        target=letter(told.correct) or _text(correct),
         messages=[*_messages(last["messages"]), output.choices[0].message] if last else [],
         output=output,
         scores={
             _SCORER: Score(
                 value=outcomes.get(scored.outcome, INCORRECT),
-                answer=told.chosen,
+                answer=letter(told.chosen) or (None if response is None else _text(response)),
                 explanation=f"{scored.outcome}, by the response under {source.score.response_key!r}",
             )
         },

@@ -71,13 +71,13 @@ class Judged:
     """What the score says of one line.
 
     Attributes:
-        correct: the letter of the correct choice; the correct answer itself where it is no index of the choices.
-        chosen: the same of the response; None where there is none.
+        correct: index of the correct choice; None where the correct answer is no index of the choices.
+        chosen: index of the chosen one; None where there is no response, or it is no index of the choices.
         probability: of the correct choice, of 1 over all choices; None where the calls do not tell.
     """
 
-    correct: str | None
-    chosen: str | None
+    correct: int | None
+    chosen: int | None
     probability: float | None
 
 
@@ -85,18 +85,15 @@ def judged(source: Source, scored: ScoredLine, calls: list[JsonObject]) -> Judge
     """What is told of a line beside its outcome."""
     keys = {"response_key": source.score.response_key, "correct_key": source.score.correct_key}
     line, calibration = scored.line, source.score.calibration
-    answer, response = line.get(keys["correct_key"]), line.get(keys["response_key"])
+    answer, choices = line.get(keys["correct_key"]), line.get("choices")
     if answer is None:
         return Judged(None, None, None)
     right = positions(line | {keys["response_key"]: answer}, **keys)[1]  # where the line would be right
-    correct = _shown(answer) if right is None else letter(right[0])
-    if scored.outcome is Outcome.FAILED or response is None:
-        return Judged(correct, None, None)
-    pair, choices = positions(line, **keys)[1], line.get("choices")
+    pair = None if scored.outcome is Outcome.FAILED else positions(line, **keys)[1]
     if pair is None:
-        return Judged(correct, _shown(response), None)
+        return Judged(right and right[0], None, None)
     told = calibration is not None and isinstance(choices, list)
-    return Judged(correct, letter(pair[1]), _probability(calls, choices, pair, calibration.options) if told else None)
+    return Judged(*pair, _probability(calls, choices, pair, calibration.options) if told else None)
 
 
 def line_table(source: Source) -> Table:
@@ -113,8 +110,8 @@ def line_table(source: Source) -> Table:
                 "_line_number": scored.number,
                 "_outcome": str(scored.outcome),
                 "_correct": scored.outcome is Outcome.CORRECT,
-                "_chosen_letter": told.chosen,
-                "_correct_letter": told.correct,
+                "_chosen_letter": letter(told.chosen),
+                "_correct_letter": letter(told.correct),
                 "_correct_probability": told.probability,
                 **_error(scored.line),
                 "_calls": len(calls),
@@ -184,9 +181,9 @@ def _probability(calls: list[JsonObject], choices: list[Any], pair: tuple[int, i
     return None
 
 
-def letter(index: int) -> str:
+def letter(index: int | None) -> str | None:
     """The letter of a choice: A for 0; a number where the letters end."""
-    return chr(ord("A") + index) if index < 26 else str(index)
+    return None if index is None else chr(ord("A") + index) if index < 26 else str(index)
 
 
 def _shown(value: Any) -> str:
