@@ -140,6 +140,43 @@ def test_the_documents_can_be_kept_and_are_what_is_shown(
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("place", ["config.json/sent", "d" * 300])
+def test_documents_that_cannot_be_kept_are_told(mmlu_pipe_command: Command, cloud: list[str], place: str) -> None:
+    done = mmlu_pipe_command("plan", *cloud, "--no-gate", "--documents", place)
+    assert (done.returncode, "give --documents another folder" in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dataset_of_any_name_is_planned_for_an_experiment_that_the_service_takes(
+    mmlu_pipe_command: Command, cloud: list[str], write_dataset: Callable[..., Path]
+) -> None:
+    path = write_dataset(3)
+    path = path.rename(path.with_name("o'brien 2.dev.jsonl"))
+    found = json.loads(mmlu_pipe_command("plan", *cloud, "--no-gate", "--dataset", path, "--json").stdout)
+    assert (
+        found["pipeline"] == yaml.safe_load(found["documents"]["job.yml"])["experiment_name"] == "simple_o_brien_2_dev"
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "other_configs.json"])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 10_000 + "}"], ids=["deep", "long"])
+def test_a_configuration_that_no_reader_takes_is_refused(
+    mmlu_pipe_command: Command, cloud: list[str], tmp_path: Path, name: str, text: str
+) -> None:
+    path = Path(cloud[-1]) if name == "other_configs.json" else tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    done = mmlu_pipe_command("plan", *cloud)
+    assert (done.returncode, f"{path.name}: the " in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+def test_a_slip_in_the_computes_is_told_before_a_dataset_is_looked_for(
+    mmlu_pipe_command: Command, cloud: list[str], write_config: Callable[..., Path]
+) -> None:
+    write_config("https://my-resource.openai.azure.com", general_compute="")
+    done = mmlu_pipe_command("plan", *cloud, "--dataset", "nowhere")
+    assert (done.returncode, "'general_compute' must be a text" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_local_run_is_planned_as_the_two_commands_that_do_the_same(
     tmp_path: Path, mmlu_pipe_command: Command
 ) -> None:

@@ -197,7 +197,7 @@ def load_json_object(path: Path, what: str) -> JsonObject:
     """Read a JSON object from a UTF-8 file, with or without a byte-order mark.
 
     Raises:
-        ConfigError: the file is missing, is not UTF-8, is not JSON, or holds no object.
+        ConfigError: the file cannot be read, is not UTF-8, is not JSON, or holds no object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -208,6 +208,8 @@ def load_json_object(path: Path, what: str) -> JsonObject:
     except json.JSONDecodeError as error:
         message = f"{path}:{error.lineno}: {what} is not JSON ({error.msg}, column {error.colno})"
         raise ConfigError(message, path=path) from error
+    except (RecursionError, ValueError) as error:  # nested too deeply, a number too long, a NUL in the path
+        raise ConfigError(f"{path}: {what} cannot be read ({error})", path=path) from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: {what} must be a JSON object", path=path)
     return value

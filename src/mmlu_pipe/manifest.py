@@ -8,6 +8,7 @@ import json
 import platform
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mmlu_pipe.config import FREE_OPTIONS, IDENTITIES, RunConfig
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.hashing import salted, sha256_file, sha256_folder
 from mmlu_pipe.records import Endpoint, JsonObject
-from mmlu_pipe.runfolder import UNFINISHED_MANIFEST, refuse_another_run, unwritable
+from mmlu_pipe.runfolder import refuse_another_run, unwritable
 
 __all__ = ["Manifest", "deployment_digest"]
 
@@ -135,6 +136,11 @@ class Manifest:
         return found
 
     @property
+    def inputs(self) -> Mapping[str, str]:
+        """Name → hex SHA-256 of what the run was begun with."""
+        return {name: str(source["sha256"]) for name, source in self._value["inputs"].items()}
+
+    @property
     def options(self) -> JsonObject:
         """The options of the run."""
         found: JsonObject = self._value["options"]
@@ -144,7 +150,7 @@ class Manifest:
         """Write it for the first time.
 
         Args:
-            job: name and salted workspace of the job, where the run goes on elsewhere.
+            job: where the run goes on elsewhere: the job's `name`, its salted `workspace`, and what it `resumes`.
 
         Raises:
             RunFolderError: the folder cannot be written to.
@@ -156,6 +162,16 @@ class Manifest:
         except RunFolderError as error:
             error.exit_code = 2  # nothing has begun yet: another folder is to be named
             raise
+
+    def accept(self) -> None:
+        """Note that the job was seen in its workspace: if it is not there one day, it was removed.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        if self.job is not None and not self.job.get("accepted"):
+            self._value["job"] = self.job | {"accepted": True}
+            self.write()
 
     def finish(self, status: str, outputs: list[Path], facts: JsonObject, error: BaseException | None) -> None:
         """Add what came of it, and write."""
@@ -174,7 +190,7 @@ class Manifest:
         Raises:
             RunFolderError: it cannot be written.
         """
-        temporary = self._path.with_name(UNFINISHED_MANIFEST)
+        temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")  # one of `LEFT_OVERS`
         text = json.dumps(self._value, indent=2, ensure_ascii=False) + "\n"
         try:
             # A file name that is no text in this locale holds lone surrogates.
@@ -182,6 +198,9 @@ class Manifest:
             temporary.replace(self._path)
         except OSError as error:
             raise unwritable(self._path, error.strerror) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def _read(path: Path) -> JsonObject:
@@ -229,7 +248,11 @@ def _options(config: RunConfig) -> JsonObject:
     found = {field.name: shown(getattr(config, field.name)) for field in dataclasses.fields(config)}
     if found["identity"] not in IDENTITIES:
         found["identity"] = "client id"
-    return found | {name: Path(found[name]).name for name in ("dataset", "guidance_program")}
+    return found | {
+        name: Path(found[name]).name
+        for name in ("dataset", "guidance_program", "resume_from")
+        if found[name] is not None
+    }
 
 
 def _described(source: Path) -> JsonObject:

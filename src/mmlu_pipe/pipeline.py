@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmlu_pipe.config import RunConfig
 from mmlu_pipe.plugins import registry
 from mmlu_pipe.records import Endpoint
 
-__all__ = ["OutputOf", "Pipeline", "Step", "mmlu_pipeline"]
+__all__ = ["OutputOf", "Pipeline", "Step", "mmlu_pipeline", "service_name"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Steps in the order in which they run."""
+    """Steps in the order in which they run; its name can be that of an experiment."""
 
     name: str
     steps: tuple[Step, ...]
@@ -102,7 +103,17 @@ def mmlu_pipeline(
             "calls_dataset": OutputOf(answer.name, "calls_dataset"),
             "correct_key": config.correct_key,
             "response_key": config.response_key,
-            "dataset_keys": json.dumps(list(dataset_keys)) if dataset_keys else None,
+            "dataset_keys": _argument(list(dataset_keys)) if dataset_keys else None,
         },
     )
-    return Pipeline(f"simple_{dataset.stem}", (answer, score))
+    return Pipeline(service_name(f"simple_{dataset.stem}"), (answer, score))
+
+
+def service_name(text: str) -> str:
+    """A name that AzureML takes for an asset or an experiment: `_` for what is no ASCII letter, digit, `_` or `-`."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text).lstrip("_-")[:255] or "unnamed"
+
+
+def _argument(value: Any) -> str:
+    """JSON that a command line in single quotes can carry, and in which no service finds an expression."""
+    return re.sub(r"['$]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value))

@@ -16,10 +16,10 @@ from typing import Any
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.records import JsonObject, Score
 
-__all__ = ["UNFINISHED_MANIFEST", "RunFolder", "refuse_another_run", "unwritable"]
+__all__ = ["LEFT_OVERS", "RunFolder", "alone", "refuse_another_run", "unwritable"]
 
-UNFINISHED_MANIFEST = ".manifest.json.new"
-"""What a process that was killed while it wrote a manifest leaves."""
+LEFT_OVERS = (".manifest.json.", ".fetch-")
+"""How the names begin of what a process leaves that was killed while it wrote a manifest, or fetched from a job."""
 
 _DIGEST = re.compile(r"[0-9a-f]{16,64}")
 
@@ -41,7 +41,7 @@ class RunFolder:
     @classmethod
     @contextmanager
     def open(cls, output_dir: Path | None, name: str) -> Iterator[RunFolder]:
-        """The folder of a run, which no other process uses meanwhile.
+        """The folder of a run, which no other process uses meanwhile; one that no run began in is taken back.
 
         Args:
             output_dir: a new or empty folder, or that of a run to go on with; None makes a new one under `runs/`.
@@ -58,14 +58,21 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be made ({error.strerror})", path=path) from error
-        with _alone(path):
-            found = sorted(entry.name for entry in path.iterdir() if entry.name != UNFINISHED_MANIFEST)
+        with alone(path):
+            found = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(LEFT_OVERS))
             if found and "manifest.json" not in found:
                 told = ", ".join(found[:3])
                 raise RunFolderError(
                     f"{path}: holds other files ({told}); give --output-dir a new or empty folder", path=path
                 )
-            yield cls(path, created, fresh=not found)
+            folder = cls(path, created, fresh=not found)
+            folder.tidy()
+            try:
+                yield folder
+            except BaseException:
+                if not folder.manifest.exists():
+                    folder.discard()
+                raise
 
     @property
     def manifest(self) -> Path:
@@ -104,6 +111,15 @@ class RunFolder:
         value: JsonObject = json.loads(self.score.read_text(encoding="utf-8"))
         return Score.from_json(value)
 
+    def tidy(self) -> None:
+        """Remove what killed processes left; for the one that holds the folder's lock."""
+        for entry in self.path.iterdir():
+            if entry.name.startswith(LEFT_OVERS) and not entry.is_symlink():
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
     def discard(self) -> None:
         """Take back a folder in which no line was ever written."""
         if not self.fresh or self.output.exists():
@@ -116,25 +132,29 @@ class RunFolder:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path, *, patient: bool = False) -> Iterator[None]:
     """Hold the folder's lock; a file system or a platform that has none is used without it.
 
+    Args:
+        path: the folder.
+        patient: wait for another process that holds it.
+
     Raises:
-        RunFolderError: another run holds it.
+        RunFolderError: another process holds it.
     """
     handle = None
-    with suppress(ImportError, OSError):
-        import fcntl
-
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise RunFolderError(
-                f"{path}: another run is using this folder; wait for it, or give --output-dir another one", path=path
-            ) from error
     try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX if patient else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"{path}: another run is using this folder; wait for it, or give --output-dir another one",
+                    path=path,
+                ) from error
         yield
     finally:
         if handle is not None:

@@ -260,7 +260,9 @@ def test_the_command_prints_where_the_file_is(run_dir, mmlu_pipe_command, tmp_pa
 
 def test_a_key_that_no_parquet_file_can_have_is_refused_and_csv_has_it(run_dir):
     replace(run_dir, "output.jsonl", (run_dir / "output.jsonl").read_bytes().replace(b'"dataset"', b'""'))
-    with pytest.raises(ConfigError, match=r"cannot be written as Parquet .*zero-length.*; mend what it names, or take csv$"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be written as Parquet .*zero-length.*; mend what it names, or take csv$"
+    ):
         export_run(run_dir, "parquet")
     assert not (run_dir / "lines.parquet").exists()
     assert "" in csv_rows(export_run(run_dir, "csv"))[0]

@@ -63,8 +63,21 @@ def test_a_failed_line_is_a_sample_with_its_error(found):
     blocked, cut = found.samples[6:8]
     assert blocked.error.message == "ContentFiltered: the content filter blocked the prompt (violence)"
     assert blocked.metadata["_error"]["categories"] == {"violence": "medium"}
+    assert [message.role for message in blocked.messages] == ["system", "user"]
     assert cut.error.message.startswith("Truncated: ")
+    assert [message.role for message in cut.messages] == ["system", "user", "assistant"]
+    assert cut.output.stop_reason == "max_tokens"
     assert [sample.id for sample in found.samples if sample.error] == [7, 8]
+
+
+def test_a_log_in_json_says_the_same(found, run_dir, tmp_path):
+    from inspect_ai.log import read_eval_log
+
+    path = export_run(run_dir, "inspect", tmp_path / "log.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["version"] == 2
+    again = read_eval_log(path)
+    assert again.results == found.results
+    assert again.samples == found.samples
 
 
 def test_a_run_exported_again_is_the_same_evaluation(found, run_dir, tmp_path):

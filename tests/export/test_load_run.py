@@ -14,7 +14,7 @@ PACKAGES = {"pandas": "pandas", "polars": "polars", "arrow": "pyarrow"}
 def as_lists(frame, kind):
     """Column → values, null being None in every library."""
     if kind == "pandas":
-        return {name: [None if value is pandas_null else value for value in frame[name]] for name in frame}
+        return frame.astype(object).where(frame.notna(), None).to_dict(orient="list")
     return frame.to_dict(as_series=False) if kind == "polars" else frame.to_pydict()
 
 

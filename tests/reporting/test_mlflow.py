@@ -39,6 +39,7 @@ from mmlu_pipe.reporting import mlflow
 from mmlu_pipe.reporting.mlflow import metrics, parameters
 from mmlu_pipe.scoring.accuracy import score_lines
 from mmlu_pipe.scoring.categories import SUBJECTS
+from tests.conftest import ROOT
 from tests.servers.aoai import AoaiServer
 
 FILES = ("output.jsonl", "errors.jsonl", "score.json")
@@ -337,6 +338,25 @@ def test_a_run_that_its_caller_opened_gets_it_and_stays_open(
     assert logged[own]["metrics"]["accuracy"] == pytest.approx(run.score.accuracy)
     assert logged[own]["params"]["limit"] == "3"
     assert len(logged) == 1
+
+
+def test_a_run_that_is_active_in_this_process_gets_it(tracking: Tracking, job_python: Path, tmp_path: Path) -> None:
+    code = (
+        "import mlflow\n"
+        "from mmlu_pipe.plugins import notify\n"
+        "from mmlu_pipe.scoring.accuracy import score_lines\n"
+        "mlflow.set_experiment('of a script')\n"
+        "with mlflow.start_run():\n"
+        "    score = score_lines([], [], response_key='r', correct_key='c')\n"
+        "    notify('score_finished', score=score, facts={}, options={'limit': 3})\n"
+        "    mlflow.log_metric('own', 1)\n"
+    )
+    variables = {"MLFLOW_TRACKING_URI": tracking.uri, "PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)}
+    subprocess.run([job_python, "-c", code], cwd=tmp_path, env=variables, capture_output=True, check=True)
+    (logged,) = tracking.runs("of a script").values()
+    assert logged["params"]["limit"] == "3"
+    assert {"own", "count"} <= logged["metrics"].keys()
+    assert logged["status"] == "FINISHED"
 
 
 def test_the_experiment_that_mlflows_variables_name_is_taken(

@@ -78,13 +78,15 @@ def fetch(job: str, workspace_config: Path, output_dir: Path | None, wait: bool,
 @_job_options
 def cancel(job: str, workspace_config: Path, as_json: bool) -> int:
     """End JOB: a job's name, or the run folder of one. What it had finished is kept."""
+    from mmlu_pipe.backends.azureml.resuming import resume_advice
     from mmlu_pipe.backends.azureml.run import cancel as cancel_job
 
     with _connected(workspace_config, job) as (client, name):
         state = cancel_job(client, name)
+        advice = resume_advice(client, state) if state.status == "cancelled" else None
     _show(state, {}, as_json=as_json)
-    if not as_json and state.status == "cancelled":
-        click.echo(f"lines that it had finished are not asked again by: mmlu-pipe run … --resume-from {name}")
+    if advice is not None and not as_json:
+        click.echo(advice)
     return 0
 
 
@@ -109,27 +111,35 @@ def _connected(workspace_config: Path, job: str) -> Iterator[tuple[WorkspaceClie
 
 
 def _show(state: JobState, logs: dict[str, list[str]], *, as_json: bool) -> None:
+    from mmlu_pipe.backends.azureml.failures import scrubbed
     from mmlu_pipe.cli.root import print_json
 
+    errors = {step.run_id: step.error and scrubbed(step.error) for step in state.steps}
+    error = state.error and scrubbed(state.error)
     if as_json:
         steps: list[JsonObject] = [
-            {"name": step.name, "status": step.status, "service_status": step.service_status, "error": step.error}
+            {
+                "name": step.name,
+                "status": step.status,
+                "service_status": step.service_status,
+                "error": errors[step.run_id],
+            }
             for step in state.steps
         ]
         for told in steps:
             told["log"] = logs.get(told["name"])
         found = {"job": state.name, "status": state.status, "service_status": state.service_status, "steps": steps}
-        print_json(found | {"error": state.error, "studio_url": state.studio_url})
+        print_json(found | {"error": error, "studio_url": state.studio_url})
         return
     click.echo(f"job           {state.name}")
     click.echo(f"experiment    {state.resource.get('experimentName')}")
     click.echo(f"state         {state.service_status}")
     for step in state.steps:
         click.echo(f"step          {step.name}: {step.service_status}")
-        if step.error:
-            click.echo(f"              {step.error}")
-    if state.error and not any(step.error for step in state.steps):
-        click.echo(f"error         {state.error}")
+        if errors[step.run_id]:
+            click.echo(f"              {errors[step.run_id]}")
+    if error and not any(errors.values()):
+        click.echo(f"error         {error}")
     for name, lines in logs.items():
         if lines:
             click.echo(f"end of the log of {name}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,11 @@ def plan(as_json: bool, documents: Path | None, check_workspace: bool, prices: P
     from mmlu_pipe.api.running import plan_of
     from mmlu_pipe.cli.root import print_json
 
-    if documents is not None and documents.exists():
+    if documents is not None and os.path.lexists(documents):
         raise ConfigError(f"{documents}: exists already; give --documents a new folder", key="documents")
     found = plan_of(RunConfig(**values), check_workspace=check_workspace, prices=prices)
     if documents is not None:
-        documents.mkdir(parents=True)
-        for name, text in found.description.documents.items():
-            (documents / name).write_text(text, encoding="utf-8", newline="\n")
+        _keep(found.description.documents, documents)
     if as_json:
         print_json(found.to_json())
     else:
@@ -48,6 +47,18 @@ def plan(as_json: bool, documents: Path | None, check_workspace: bool, prices: P
 def register_commands(register: Callable[[str, Any], None]) -> None:
     """The command comes with the package."""
     register("plan", plan)
+
+
+def _keep(documents: Mapping[str, str], folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+        for name, text in documents.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename or folder}: cannot be written ({error.strerror}); give --documents another folder",
+            key="documents",
+        ) from error
 
 
 def _print(found: Plan) -> None:

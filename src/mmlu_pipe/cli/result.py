@@ -12,30 +12,49 @@ from mmlu_pipe.records import ERROR_KEY
 
 if TYPE_CHECKING:
     from mmlu_pipe.backends.base import Run
+    from mmlu_pipe.errors import MmluPipeError
 
 __all__ = ["tell_result"]
 
 
-def tell_result(found: Run, *, title: str, as_json: bool) -> int:
-    """Print the score, or one JSON object, on stdout and what failed on stderr; returns the exit code."""
+def tell_result(found: Run, *, title: str, as_json: bool, lost: MmluPipeError | None = None) -> int:
+    """Print the score, or one JSON object, on stdout and what failed on stderr.
+
+    Args:
+        found: the run.
+        title: above the score.
+        as_json: one object instead.
+        lost: what kept us from seeing the end of a run that goes on.
+
+    Returns:
+        The exit code.
+    """
     from rich.console import Console
 
     from mmlu_pipe.cli.root import print_json
     from mmlu_pipe.reporting.console import print_score
 
+    error = found.error or lost
+    job = (_manifest(found).get("job") or {}).get("name")
     if as_json:
-        print_json(_as_json(found))
+        print_json(_as_json(found, job, error))
+    elif found.status == "running":
+        sys.stdout.write(f"job           {job}\nrun folder    {found.run_dir}\n")
     elif found.score is not None:
         print_score(found.score, Console(), title=title, run_dir=found.run_dir, note=_whose_answers(found))
     _tell_failures(found)
-    if found.error is None:
+    if error is None:
         return 0
-    sys.stderr.write(f"error: {found.error}\n")
+    sys.stderr.write(f"error: {error}\n")
     if found.run_dir.exists():
         sys.stderr.write(f"  run folder: {found.run_dir}\n")
     if (found.run_dir / "ledger.jsonl").is_file():
         sys.stderr.write(f"  to go on, repeat the command with --output-dir {shlex.quote(str(found.run_dir))}\n")
-    return found.error.exit_code
+    if found.status == "running":
+        place = shlex.quote(str(found.run_dir))
+        sys.stderr.write(f"  the job {job} stays as it is; to return to it: mmlu-pipe status|fetch|cancel {place}\n")
+        return 1
+    return error.exit_code
 
 
 def _tell_failures(found: Run) -> None:
@@ -50,9 +69,14 @@ def _tell_failures(found: Run) -> None:
     sys.stderr.write(f"{lines} failed, the first: {told}\n  all of them: {path}\n")
 
 
-def _as_json(found: Run) -> dict[str, Any]:
-    manifest = found.run_dir / "manifest.json"
-    facts = json.loads(manifest.read_text(encoding="utf-8"))["run"] if manifest.is_file() else {}
+def _manifest(found: Run) -> dict[str, Any]:
+    path = found.run_dir / "manifest.json"
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return value
+
+
+def _as_json(found: Run, job: str | None, error: MmluPipeError | None) -> dict[str, Any]:
+    facts = _manifest(found).get("run", {})
     answered, failed = facts.get("answered"), facts.get("failed")
     return {
         "run_dir": str(found.run_dir) if found.run_dir.exists() else None,
@@ -61,13 +85,13 @@ def _as_json(found: Run) -> dict[str, Any]:
         "answered": answered,
         "failed": failed,
         "score": None if found.score is None else found.score.to_json(),
-        "error": None if found.error is None else {"type": type(found.error).__name__, "message": str(found.error)},
-    }
+        "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+    } | ({} if job is None else {"job": job})
 
 
 def _whose_answers(found: Run) -> str:
     """A line about the model, from the manifest."""
-    manifest = json.loads((found.run_dir / "manifest.json").read_text(encoding="utf-8"))
+    manifest = _manifest(found)
     facts, options = manifest["run"], manifest["options"]
     served = ", ".join(facts.get("served_models", {}))
     if not served:

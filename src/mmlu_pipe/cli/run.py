@@ -40,13 +40,16 @@ def run(as_json: bool, prices: Path | None, wait: bool | None, **values: Any) ->
 
     config = RunConfig(**values)
     manager().register(Progress(Console(stderr=True), _figures(config, prices)), "progress")
+    lost: MmluPipeError | None = None
     with contextlib.redirect_stdout(sys.stderr):  # a program may print; stdout is for the result
         found = start(config)
         if found.status == "running" and (sys.stderr.isatty() if wait is None else wait):
-            with contextlib.suppress(MmluPipeError):  # it is the run's error, told below
+            try:
                 found.wait()
+            except MmluPipeError as error:  # the run's, or what kept us from seeing its end
+                lost = error
     title = f"{Path(config.dataset).stem} with {Path(config.guidance_program).stem}"
-    return tell_result(found, title=title, as_json=as_json)
+    return tell_result(found, title=title, as_json=as_json, lost=lost)
 
 
 @hookimpl

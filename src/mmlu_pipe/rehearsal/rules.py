@@ -1,8 +1,8 @@
 """What the service refuses in a body by its form alone, whatever else there is in the workspace.
 
-Sources: the patterns and enumerations of Azure/azure-rest-api-specs (`mfe.json` of 2024-10-01); Microsoft Learn,
-"CLI (v2) command component YAML schema" and "Service limits in Azure Machine Learning"; and errors that people report,
-named where they are used. docs/fidelity.md tells which is which.
+Sources: the patterns and enumerations of Azure/azure-rest-api-specs (`mfe.json` of 2024-10-01 and its preview);
+Microsoft Learn, "CLI (v2) command component YAML schema" and "Service limits in Azure Machine Learning"; and errors
+that people report, named where they are used. docs/fidelity.md tells which is which.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from mmlu_pipe.backends.azureml.register import _written
-from mmlu_pipe.backends.azureml.snapshot import write_snapshot
+from mmlu_pipe.backends.azureml.staging import stage, written
 from tests.backends.azureml.tasks_register import sent
 
 
@@ -20,15 +19,13 @@ def loaded(config: dict[str, str], versions: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_snapshot(folder / "code")
+        for asset in planned.assets:
+            stage(asset, folder)
         for version in versions:
             texts = [json.dumps(document) for document in (*(asset.document for asset in planned.assets), planned.job)]
             for asset in planned.assets:
                 texts = [text.replace(asset.version, version) for text in texts]
-            *documents, job = [_written(json.loads(text), folder / f"{place}.yml") for place, text in enumerate(texts)]
-            for asset in planned.assets:
-                if asset.source is not None:
-                    (folder / asset.source.name).write_bytes(asset.source.read_bytes())
+            *documents, job = [written(json.loads(text), folder / f"{place}.yml") for place, text in enumerate(texts)]
             read = [load[asset.kind](path) for asset, path in zip(planned.assets, documents, strict=True)]
             steps = load_job(job).jobs.values()
             references = [item.environment for item in read if hasattr(item, "environment")]

@@ -11,4 +11,5 @@ def reach(config: dict[str, str], **changed: str) -> str:
 
 
 def reach_registry(config: dict[str, str], name: str) -> str:
-    return connect_registry(name).shown
+    with connect_registry(name) as client:
+        return client.shown

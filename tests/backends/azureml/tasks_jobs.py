@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from mmlu_pipe.backends.azureml.history import JobState, RunHistory
 from mmlu_pipe.backends.azureml.run import AzureMLRun, cancel, reopen
 from mmlu_pipe.backends.azureml.watch import watch
 from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
+from mmlu_pipe.cli.root import invoke
 from mmlu_pipe.errors import MmluPipeError
 from mmlu_pipe.plugins import hookimpl, manager
 from mmlu_pipe.records import Score
@@ -32,6 +36,18 @@ def follow(config: dict[str, str], job: str, patience_s: float = 600.0) -> dict[
 def end(config: dict[str, str], job: str) -> str:
     with connect(WorkspaceConfig(**config)) as client:
         return cancel(client, job).status
+
+
+def command(config: dict[str, str], folder: str, arguments: list[str]) -> dict[str, Any]:
+    """A command line in a folder."""
+    os.chdir(folder)
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            invoke(arguments)
+        except SystemExit as end:
+            code = end.code
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
 
 
 def fetch(

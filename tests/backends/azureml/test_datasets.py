@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from mmlu_pipe.hashing import sha256_file
-from mmlu_pipe.rehearsal import Twin, Workspace, cut, server_error
+from mmlu_pipe.rehearsal import Fault, Twin, Workspace, cut, server_error
+from mmlu_pipe.rehearsal.exchange import Json, Reply
+from mmlu_pipe.rehearsal.storage import ACCOUNT
 from mmlu_pipe.rehearsal.workspace import BLOB_STORE
 from tests.backends.azureml.conftest import Failed, InFork
 
@@ -113,6 +115,30 @@ def test_an_asset_that_is_a_folder_is_refused(twin: Twin, in_fork: InFork, data_
     in_fork(twin, f"{TASKS}:register_untagged", name="folder", tags={}, kind="uri_folder")
     with pytest.raises(Failed, match="folder:1: is a uri_folder, not a uri_file"):
         in_fork(twin, f"{TASKS}:fetch", spec="folder:1", data_dir=str(data_dir))
+
+
+def _is_of_kind(twin: Twin, kind: str, **more: str) -> Fault:
+    """The default datastore is answered for as one of another kind."""
+    body: Json = twin.workspace.datastore_body(BLOB_STORE, ACCOUNT)
+    body["properties"] |= {"datastoreType": kind, **more}
+    return Fault("GET", "datastores/*", Reply(body=body), None)
+
+
+def test_an_asset_in_data_lake_storage_is_read_through_its_blobs(twin: Twin, in_fork: InFork, data_dir: Path) -> None:
+    in_fork(twin, f"{TASKS}:register_untagged", name="lake", tags={})
+    twin.faults.add(_is_of_kind(twin, "AzureDataLakeGen2", filesystem=twin.workspace.containers[BLOB_STORE]))
+    assert in_fork(twin, f"{TASKS}:fetch", spec="lake:1", data_dir=str(data_dir))["text"] == "{}\n"
+
+
+def test_an_asset_where_no_blobs_are_is_refused(twin: Twin, in_fork: InFork, data_dir: Path) -> None:
+    in_fork(twin, f"{TASKS}:register_untagged", name="share", tags={})
+    twin.faults.add(_is_of_kind(twin, "AzureFile", fileShareName="share"))
+    with pytest.raises(
+        Failed, match=rf"share:1: its file cannot be fetched \(the datastore {BLOB_STORE} is neither"
+    ) as no:
+        in_fork(twin, f"{TASKS}:fetch", spec="share:1", data_dir=str(data_dir))
+    assert no.value.type == "DatasetError"
+    assert "give --dataset the file" in str(no.value)
 
 
 def test_blobs_are_found_by_file_and_by_folder_without_neighbours(twin: Twin, in_fork: InFork, tmp_path: Path) -> None:

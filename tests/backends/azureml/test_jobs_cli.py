@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mmlu_pipe.rehearsal import Run, Twin
-from tests.backends.azureml.small_jobs import ASKS, SCORES, submit
+from mmlu_pipe.rehearsal import Azurite, Run, Twin
+from tests.backends.azureml.small_jobs import ASKS, SCORES, checkpoint, submit
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -57,6 +57,13 @@ def test_status_of_a_running_job_shows_its_steps_the_log_and_the_studio(
     assert "  | working on it" in lines
     assert lines[-1].startswith("studio        https://ml.azure.com/runs/")
     assert max(map(len, lines[:-1])) <= 80
+
+
+def test_status_shows_neither_tokens_nor_signatures_of_a_log(twin: Twin, command: Command) -> None:
+    job = submit(twin, first="echo 'eyJhbGciOi.eyJzdWIi.c2ln and https://x.blob.core.windows.net/c?sig=abc'; exit 1")
+    assert job.wait(60)
+    shown = command(twin, "status", job.name).stdout
+    assert "  | [token] and https://x.blob.core.windows.net/c\n" in shown
 
 
 def test_status_of_a_failed_job_shows_why_and_ends_with_1(twin: Twin, command: Command) -> None:
@@ -108,9 +115,10 @@ def test_fetch_of_a_running_job_says_that_it_goes_on(
 
 
 def test_cancel_ends_a_running_job_and_says_how_to_go_on(
-    running: tuple[Twin, Run], tmp_path: Path, command: Command
+    running: tuple[Twin, Run], azurite: Azurite, command: Command
 ) -> None:
     twin, job = running
+    checkpoint(twin, azurite, job.name)
     shown = command(twin, "cancel", job.name)
     assert shown.returncode == 0, shown.stderr
     assert job.status == "Canceled"

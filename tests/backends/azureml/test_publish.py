@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mmlu_pipe.rehearsal import Twin
+from mmlu_pipe.rehearsal import Twin, server_error
 from tests.backends.azureml.conftest import Failed, InFork
 
 PUBLISH = "tests.backends.azureml.tasks_datasets:publish"
@@ -33,6 +33,13 @@ def test_what_is_published_once_stays_and_says_how_to_use_it(twin: Twin, in_fork
     with pytest.raises(Failed, match=r"registry twin-registry has mmlu_pipe:1\.0\.0 already, with other content") as no:
         in_fork(twin, PUBLISH, arguments=[*arguments, "--extra-package", "my-plugin==1.0"])
     assert no.value.type == "WorkspaceRejected"
+
+
+def test_what_was_published_before_a_failure_is_told(twin: Twin, in_fork: InFork) -> None:
+    twin.faults.add(server_error("PUT", "*/components/*", None))
+    with pytest.raises(Failed, match=f"already registered, and found by the next attempt: {IDS[0]}") as failed:
+        in_fork(twin, PUBLISH, hurry=True, arguments=["--registry", "twin-registry", "--version", "1.0.0"])
+    assert failed.value.type == "WorkspaceUnavailable"
 
 
 @pytest.mark.parametrize("version", ["1.0", "v1.0.0", "01.0.0", "1.0.0+local", "latest", ""])

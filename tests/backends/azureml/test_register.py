@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mmlu_pipe.hashing import sha256_text
 from mmlu_pipe.rehearsal import Fault, Twin, conflict, cut, expired_token, server_error, too_many_requests
 from mmlu_pipe.rehearsal.exchange import Reply
 from tests.backends.azureml.conftest import Failed, InFork
 
 BRING = "tests.backends.azureml.tasks_register:bring"
+SUBMIT_AFTER = "tests.backends.azureml.tasks_register:submit_after"
+UNTAGGED = "tests.backends.azureml.tasks_datasets:register_untagged"
 RACE = "tests.backends.azureml.tasks_register:race"
 LINE = '{"question": "q", "choices": ["a", "b", "c", "d"], "correct_answer": 0}\n'
 
@@ -83,6 +88,83 @@ def test_a_version_that_holds_something_else_is_refused_before_anything_is_regis
         in_fork(twin, BRING, dataset=str(dataset), changed=other)
     assert (failed.value.type, failed.value.attributes["status"]) == ("WorkspaceRejected", 409)
     assert writes(twin, before) == {}
+
+
+def test_a_version_of_a_second_that_holds_something_else_is_there_for_a_second(
+    twin: Twin, in_fork: InFork, dataset: Path
+) -> None:
+    in_fork(twin, UNTAGGED, name="small", tags={"sha256": "0" * 64})
+    with pytest.raises(Failed, match=r"small:1 already, .*\n.*: wait a second, and run the command again"):
+        in_fork(twin, BRING, dataset=str(dataset), changed={"small": {"version": "1"}})
+
+
+def test_a_file_that_is_saved_meanwhile_is_registered_under_no_version_of_another(
+    twin: Twin, in_fork: InFork, dataset: Path
+) -> None:
+    with pytest.raises(Failed, match=r"small\.jsonl: has changed since it was checked") as failed:
+        in_fork(twin, BRING, dataset=str(dataset), saved=LINE * 2)
+    assert failed.value.type == "SubmissionBlocked"
+    assert not [kept for kept in twin.requests if kept.method == "PUT" and "/data/small/" in kept.path]
+
+
+def test_what_was_checked_and_what_is_sent_are_one(twin: Twin, in_fork: InFork, dataset: Path, tmp_path: Path) -> None:
+    arguments = {"folder": str(tmp_path), "dataset": str(dataset), "saved": LINE * 2}
+    with pytest.raises(Failed, match=r"small\.jsonl: has changed since it was checked") as failed:
+        in_fork(twin, SUBMIT_AFTER, **arguments)
+    assert failed.value.type == "SubmissionBlocked"
+    assert writes(twin) == {}
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def fetched(tmp_path: Path) -> Path:
+    path = tmp_path / "data" / "assets" / "small" / "1" / "small.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(LINE, encoding="utf-8")
+    return path
+
+
+def test_a_fetched_dataset_that_is_not_the_workspaces_is_refused_before_anything_is_registered(
+    twin: Twin, in_fork: InFork, fetched: Path, tmp_path: Path
+) -> None:
+    in_fork(twin, UNTAGGED, name="small", tags={"sha256": "0" * 64})
+    before = len(twin.requests)
+    with pytest.raises(Failed, match=r"has azureml:small:1 with other content than .*small\.jsonl") as failed:
+        in_fork(twin, BRING, dataset=str(fetched), data_dir=str(tmp_path / "data"))
+    assert "move that file away" in str(failed.value)
+    assert (failed.value.type, failed.value.attributes["status"]) == ("WorkspaceRejected", 409)
+    assert writes(twin, before) == {}
+
+
+@pytest.mark.parametrize("tags", [{}, {"sha256": sha256_text(LINE)}], ids=["no tag", "its hash"])
+def test_a_fetched_dataset_is_used_by_its_reference(
+    twin: Twin, in_fork: InFork, fetched: Path, tmp_path: Path, tags: dict[str, str]
+) -> None:
+    in_fork(twin, UNTAGGED, name="small", tags=tags)
+    found = in_fork(twin, BRING, submits=True, dataset=str(fetched), data_dir=str(tmp_path / "data"))
+    assert "azureml:small:1" not in found["created"]
+    assert found["job"]["name"] == "job_1"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.parametrize(
+    "address", ["https://user:ghp_token@git.example.com/ours.git", "https://git.example.com/o.git"]
+)
+def test_a_job_is_told_nothing_of_the_repository_that_it_was_submitted_from(
+    twin: Twin, in_fork: InFork, tmp_path: Path, address: str
+) -> None:
+    who = ("-c", "user.email=a@example.com", "-c", "user.name=a")
+    for arguments in (
+        ["init", "-q"],
+        [*who, "commit", "-qm", "x", "--allow-empty"],
+        ["remote", "add", "origin", address],
+    ):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    more = {"AZUREML_GIT_REPOSITORY_URI": address}
+    in_fork(twin, BRING, more=more, submits=True, cwd=str(tmp_path))
+    (sent,) = (kept for kept in twin.requests if kept.method == "PUT" and kept.route == "jobs/*")
+    assert "example.com" not in str(sent.body)
+    assert [name for name in sent.body["properties"].get("properties") or {} if "git" in name] == []
 
 
 def test_whoever_comes_second_in_a_race_reuses_what_the_first_one_registered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mmlu_pipe.backends.azureml.documents import component_document
+from mmlu_pipe.backends.azureml.documents import component_document, data_document
 from mmlu_pipe.backends.azureml.environment import environment_document, job_requirements
 from mmlu_pipe.backends.azureml.render import new_job_name, submission
 from mmlu_pipe.backends.azureml.submission import Asset, Submission
 from mmlu_pipe.bundled import SAMPLE_DATASETS, bundled_programs
 from mmlu_pipe.config import Computes, RunConfig
 from mmlu_pipe.errors import ConfigError
-from mmlu_pipe.pipeline import mmlu_pipeline
+from mmlu_pipe.hashing import sha256_file
+from mmlu_pipe.pipeline import mmlu_pipeline, service_name
 from mmlu_pipe.plugins import registry
 from mmlu_pipe.records import Endpoint, JsonObject
 
@@ -28,16 +32,22 @@ ENDPOINT = Endpoint("https://my-resource.openai.azure.com", "my-gpt-4o", "gpt-4o
 CLIENT_ID = "11111111-2222-4333-8444-555555555555"
 
 
-def _sent(computes: Computes | None = None, dataset: Path | None = None, **options: Any) -> Submission:
+def _sent(
+    computes: Computes | None = None,
+    dataset: Path | None = None,
+    program: Path | None = None,
+    dataset_keys: tuple[str, ...] = ("question", "choices", "correct_answer"),
+    **options: Any,
+) -> Submission:
     config = RunConfig(backend="azureml", **options)
     config.check()
     pipeline = mmlu_pipeline(
         config,
         dataset=dataset or SAMPLE_DATASETS["sample"],
-        program=bundled_programs()["zero_shot"],
+        program=program or bundled_programs()["zero_shot"],
         endpoint=ENDPOINT,
         cassette=None,
-        dataset_keys=("question", "choices", "correct_answer"),
+        dataset_keys=dataset_keys,
     )
     return submission(pipeline, config, computes or Computes("aoai-cluster", "cpu-cluster"), "job_1")
 
@@ -180,6 +190,47 @@ def test_what_no_command_line_can_carry_is_refused() -> None:
         _sent(response_key="it's")
 
 
+def test_any_key_of_a_dataset_reaches_the_job() -> None:
+    keys = ("author's", "a ${{inputs.b}} $[[c]]", "dätä", "line\nbreak", 'a "b"')
+    text = _sent(dataset_keys=keys).job["jobs"]["score_results"]["inputs"]["dataset_keys"]
+    assert json.loads(text) == list(keys)
+    assert not set("'$\n") & set(text)
+
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}")
+
+
+@given(st.text(min_size=1, max_size=300).filter(lambda text: not set("/\\\0") & set(text) and text not in (".", "..")))
+def test_every_file_has_a_name_that_the_service_and_a_shell_take(text: str) -> None:
+    assert NAME.fullmatch(service_name(text))
+    assert NAME.fullmatch(service_name(f"simple_{text}"))
+    path = data_document("any", version="1", path=Path(text), tags={})["path"]
+    assert re.fullmatch(r"\./data/[\w-]+(\.[\w-]+)?", path, re.ASCII)
+
+
+def test_a_name_that_the_service_takes_stays_as_it_is() -> None:
+    for name in ("mmlu_high_school_physics_validation", "simple_mmlu_all_test", "A-b_3"):
+        assert service_name(name) == name
+
+
+def test_names_of_files_with_blanks_dots_and_quotes_are_sent_without(tmp_path: Path) -> None:
+    dataset, program = tmp_path / "my.dätä 1.jsonl", tmp_path / "it's.py"
+    dataset.write_bytes(SAMPLE_DATASETS["sample"].read_bytes())
+    program.write_bytes(bundled_programs()["zero_shot"].read_bytes())
+    sent = _sent(dataset=dataset, program=program, guidance_program=str(program))
+    found = {asset.name: asset.document["path"] for asset in sent.assets if asset.kind == "data"}
+    assert found == {"my_d_t__1": "./data/my_d_t__1.jsonl", "guidance_program_it_s": "./data/it_s.py"}
+    assert sent.experiment == sent.job["experiment_name"] == "simple_my_d_t__1"
+    assert sent.job["display_name"] == "simple_my_d_t__1 with it_s"
+
+
+def test_the_longest_names_fit_into_a_job(tmp_path: Path) -> None:
+    dataset = tmp_path / ("d" * 255)
+    dataset.write_bytes(SAMPLE_DATASETS["sample"].read_bytes())
+    sent = _sent(dataset=dataset)
+    assert (len(sent.job["experiment_name"]), len(sent.job["display_name"])) == (255, 256)
+
+
 def test_neither_recordings_nor_keys_nor_a_place_on_this_machine_are_sent(tmp_path: Path) -> None:
     text = json.dumps([_sent().job, [asset.document for asset in _sent().assets]])
     assert "cassette" not in json.dumps(_sent().job)
@@ -228,6 +279,9 @@ def test_a_dataset_that_came_from_the_workspace_is_named_and_not_registered_agai
     sent = _sent(dataset=path, data_dir=tmp_path)
     assert sent.uses == ("azureml:mmlu_astronomy_test:7",)
     assert _ask(sent)["inputs"]["input_dataset"]["path"] == "azureml:mmlu_astronomy_test:7"
+    program, dataset = sent.files
+    assert (dataset.path, dataset.sha256, dataset.reference) == (path, sha256_file(path), sent.uses[0])
+    assert program.reference == _asset(sent, "guidance_program_zero_shot").reference
     assert sent.experiment == "simple_mmlu_astronomy_test"
 
 

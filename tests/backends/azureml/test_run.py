@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from mmlu_pipe.rehearsal import Run, RunningStep, Twin, Workspace, expired_token
+from mmlu_pipe.config import RunConfig
+from mmlu_pipe.manifest import Manifest
+from mmlu_pipe.rehearsal import Azurite, Run, RunningStep, Twin, Workspace, expired_token
+from mmlu_pipe.runfolder import alone
 from tests.backends.azureml.conftest import Failed, InFork
-from tests.backends.azureml.small_jobs import ASKS, FILES, NAMES, contents, facts, submit
+from tests.backends.azureml.small_jobs import ASKS, FILES, NAMES, checkpoint, contents, facts, submit
 
 TASKS = "tests.backends.azureml.tasks_jobs"
 
@@ -63,11 +66,76 @@ def test_a_run_whose_files_changed_after_it_ended_is_refused(twin: Twin, in_fork
         wait(in_fork, twin, str(folder))
 
 
-def test_a_step_that_exits_with_3_is_named_with_the_last_words_of_its_log(
+def test_an_output_that_is_gone_from_a_folder_is_fetched_again(twin: Twin, in_fork: InFork, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    wait(in_fork, twin, submit(twin).name, folder)
+    (folder / "calls.jsonl").unlink()
+    again = wait(in_fork, twin, str(folder))
+    assert (again["status"], (folder / "calls.jsonl").read_bytes()) == ("completed", FILES["calls_dataset"])
+    assert not [line for line in again["told"] if "plugin" in line]
+
+
+def test_a_job_that_ran_another_program_than_the_run_was_begun_with_brings_no_score(
     twin: Twin, in_fork: InFork, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    wait(in_fork, twin, submit(twin).name, folder)
+    for name in FILES:
+        (folder / NAMES[name]).unlink()
+    (folder / "score.json").unlink()
+    begun = manifest(folder)
+    begun["inputs"]["guidance_program"]["sha256"] = "a" * 64
+    (folder / "manifest.json").write_text(json.dumps(begun | {"status": "running"}), encoding="utf-8")
+    found = wait(in_fork, twin, str(folder))
+    assert (found["status"], found["raised"], found["count"]) == ("failed", "JobFailed", None)
+    assert "ran another guidance program than this run was begun with" in found["error"]["message"]
+    assert found["outputs"] == ["manifest.json"]
+    assert "another guidance program" in manifest(folder)["error"]["message"]
+
+
+def test_two_processes_that_wait_for_one_job_fetch_one_after_the_other(
+    twin: Twin, in_fork: InFork, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    job = submit(twin)
+    assert job.wait(60)
+    found: list[dict[str, Any]] = []
+    other = threading.Thread(target=lambda: found.append(wait(in_fork, twin, job.name, folder)))
+    with alone(folder):
+        other.start()
+        other.join(4)
+        assert list(folder.iterdir()) == []
+    other.join(60)
+    assert found[0]["status"] == "completed"
+
+
+def test_two_that_write_one_manifest_never_meet(tmp_path: Path) -> None:
+    written = Manifest.adopt(tmp_path / "manifest.json", RunConfig(), {}, started="", version="")
+    lost: list[Exception] = []
+
+    def write() -> None:
+        for _ in range(200):
+            try:
+                written.write()
+            except Exception as error:  # noqa: BLE001 - a thread's own would be lost
+                lost.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lost == []
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_step_that_exits_with_3_is_named_with_the_last_words_of_its_log(
+    twin: Twin, azurite: Azurite, in_fork: InFork, tmp_path: Path
 ) -> None:
     words = "Traceback of no interest\\nerror: the dataset is empty\\n  give another one"
     job = submit(twin, first=f"printf '{words}\\n'; exit 3")
+    checkpoint(twin, azurite, job.name)
     found = wait(in_fork, twin, job.name, tmp_path / "run")
     error = found["error"]
     assert (error["type"], error["job"], error["step"]) == ("JobFailed", job.name, ASKS)
@@ -84,7 +152,7 @@ def test_a_step_that_is_killed_says_so_and_how_to_go_on(
     found = wait(in_fork, twin, submit(twin, first="sleep 60").name, tmp_path / "run")
     assert (found["error"]["type"], found["error"]["step"]) == ("JobFailed", ASKS)
     assert "status code 137" in found["error"]["message"]
-    assert "--resume-from" in found["error"]["message"]
+    assert "no line of it is finished" in found["error"]["message"]
 
 
 def test_an_image_that_cannot_be_built_shows_the_end_of_its_log(
@@ -98,11 +166,12 @@ def test_an_image_that_cannot_be_built_shows_the_end_of_its_log(
 
 
 def test_a_run_that_is_cancelled_from_elsewhere_ends_as_cancelled(
-    make_twin: Callable[..., Twin], in_fork: InFork, tmp_path: Path
+    make_twin: Callable[..., Twin], azurite: Azurite, in_fork: InFork, tmp_path: Path
 ) -> None:
     running = threading.Event()
     twin = make_twin(drill=lambda step: running.set(), grace_s=0.5)
     job = submit(twin, first="sleep 60")
+    checkpoint(twin, azurite, job.name)
 
     def cancel() -> None:
         running.wait(60)
@@ -192,8 +261,11 @@ def test_a_fetch_that_was_killed_half_way_is_done_again_in_the_same_folder(
 ) -> None:
     folder = tmp_path / "run"
     (folder / ".fetch-abc").mkdir(parents=True)
+    (folder / ".fetch-abc" / "calls.jsonl").touch()
+    (folder / ".manifest.json.new").touch()
     (folder / "output.jsonl").write_bytes(FILES["output_dataset"])
     assert wait(in_fork, twin, submit(twin).name, folder)["status"] == "completed"
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_a_place_where_no_folder_can_be_made_is_named(twin: Twin, in_fork: InFork, tmp_path: Path) -> None:
@@ -227,7 +299,9 @@ def test_a_job_that_no_step_of_failed_gives_the_services_own_reason(
     twin = make_twin(drill=lambda step: running.set(), grace_s=0.5)
     held.append(submit(twin, first="sleep 60"))
     assert running.wait(60)
-    held[0].fail("SystemError", "The service had a fault of its own.", "Pipeline")
+    held[0].fail("SystemError", "A fault, and the log: answers from https://my-resource.openai.azure.com", "Pipeline")
     found = wait(in_fork, twin, held[0].name, tmp_path / "run")
     assert (found["error"]["type"], found["error"]["step"]) == ("JobFailed", "None")
-    assert "The service had a fault of its own." in found["error"]["message"]
+    assert "A fault, and the log: answers from https://my-resource" in found["error"]["message"]
+    told = manifest(tmp_path / "run")["error"]
+    assert told == {"type": "JobFailed", "message": f"the job {held[0].name} failed"}

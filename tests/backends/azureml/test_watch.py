@@ -91,6 +91,12 @@ def test_of_a_long_log_only_the_end_is_told(twin: Twin, in_fork: InFork) -> None
     assert len(told) < 4000
 
 
+def test_tokens_and_signatures_of_a_log_are_not_told(twin: Twin, in_fork: InFork) -> None:
+    job = submit(twin, first="echo 'eyJhbGciOi.eyJzdWIi.c2ln and https://x.blob.core.windows.net/c?sig=abc'")
+    assert job.wait(60)
+    assert f"{ASKS} | [token] and https://x.blob.core.windows.net/c" in follow(in_fork, twin, job.name)["told"]
+
+
 def test_control_characters_of_a_log_do_not_reach_the_terminal(twin: Twin, in_fork: InFork) -> None:
     job = submit(twin, first=r"printf '10 %%\r100 %%\n\033[31mred\033[0m\033]0;title\007\n'")
     assert job.wait(60)

@@ -1,1 +1,1 @@
-"""AzureML: the same two components in the cloud. Only client, watch and download load its SDK."""
+"""AzureML: the same two components in the cloud. Its SDK is imported inside functions only."""

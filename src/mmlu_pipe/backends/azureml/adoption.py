@@ -32,7 +32,7 @@ def adopted(config: WorkspaceConfig, folder: RunFolder, state: JobState, facts: 
     manifest = Manifest.adopt(
         folder.manifest, _options(state.resource, facts), facts, started=state.created, version=version
     )
-    manifest.begin(job={"name": state.name, "workspace": config.digest(manifest.salt)})
+    manifest.begin(job={"name": state.name, "workspace": config.digest(manifest.salt), "accepted": True})
     return manifest
 
 

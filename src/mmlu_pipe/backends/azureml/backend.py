@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmlu_pipe.backends.base import Description, PlannedAsset
 from mmlu_pipe.config import RunConfig, load_computes
-from mmlu_pipe.errors import ConfigError, DatasetError, MmluPipeError, WorkspaceRejected, WorkspaceUnavailable
+from mmlu_pipe.errors import ConfigError, DatasetError, MmluPipeError, RunFolderError, WorkspaceRejected
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.pipeline import Pipeline
 from mmlu_pipe.plugins import hookimpl
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from mmlu_pipe.backends.azureml.client import WorkspaceClient
     from mmlu_pipe.backends.azureml.run import AzureMLRun
     from mmlu_pipe.backends.azureml.submission import Submission
+    from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
 
 __all__ = ["AzureMLBackend"]
 
@@ -49,6 +53,8 @@ class AzureMLBackend:
         from mmlu_pipe.dataset.locate import advice
 
         workspace = load_workspace(config.workspace_config)
+        if config.other_config is not None:
+            load_computes(config.other_config)  # a slip in it is told before anything is fetched
 
         def workspace_client() -> WorkspaceClient:
             if not ask_service:
@@ -72,14 +78,18 @@ class AzureMLBackend:
         from mmlu_pipe.backends.azureml.workspace import load_workspace
 
         workspace = load_workspace(config.workspace_config)
+        config = _resuming(config, workspace)
+        resumable = True
         planned = _submission(pipeline, config, PLANNED_JOB)
         there: dict[str, bool] = {}
         if ask_service:
             from mmlu_pipe.backends.azureml.client import connect
             from mmlu_pipe.backends.azureml.register import look_up
+            from mmlu_pipe.backends.azureml.resuming import checkpoints_exist
 
             with connect(workspace) as client:
                 there = look_up(client, planned)
+                resumable = config.resume_from is None or checkpoints_exist(client, config.resume_from)
         lacking, objections = missing_plugins(config.extra_package), []
         own_environment = config.environment is None and config.components is None
         if own_environment:
@@ -94,6 +104,8 @@ class AzureMLBackend:
             for reference in (*planned.uses, *planned.computes)
             if there.get(reference) is False
         ]
+        if not resumable:
+            objections.append(_nothing_to_resume(config, workspace))
         assets = [
             PlannedAsset(asset.kind, asset.name, asset.version, asset.sha256, there.get(asset.reference))
             for asset in planned.assets
@@ -110,54 +122,75 @@ class AzureMLBackend:
         """Register what is not there yet, and create the job; or find the job of the folder's run again.
 
         Raises:
-            MmluPipeError: nothing was submitted.
+            MmluPipeError: nothing was submitted; or it is not known, and the message says how to go on.
         """
         from mmlu_pipe.backends.azureml.client import connect
-        from mmlu_pipe.backends.azureml.register import register, submit
+        from mmlu_pipe.backends.azureml.register import refuse_changed_inputs, register, submit
         from mmlu_pipe.backends.azureml.render import new_job_name
+        from mmlu_pipe.backends.azureml.resuming import checkpoints_exist
         from mmlu_pipe.backends.azureml.run import AzureMLRun
         from mmlu_pipe.backends.azureml.workspace import load_workspace
 
         workspace = load_workspace(config.workspace_config)
-        try:
-            client = connect(workspace)
-            if manifest.job is not None and (found := self._again(client, folder, manifest)) is not None:
-                return found
-            sent = _submission(pipeline, config, new_job_name())
-            _log.info("submitting to %s", workspace.shown)
-            with tempfile.TemporaryDirectory(prefix="mmlu-pipe-") as temporary:
-                registered = register(client, sent, Path(temporary))
-                for reference in registered.created:
-                    _log.info("registered  %s", reference)
-                for reference in registered.reused:
-                    _log.info("unchanged   %s", reference)
-                # Before the job is there, so that no job is ever without a folder that knows it: a job whose creation
-                # got no answer is looked for when the command is repeated.
-                manifest.begin(job={"name": sent.job_name, "workspace": workspace.digest(manifest.salt)})
+        config = _resuming(config, workspace)
+        client = connect(workspace)
+        if manifest.job is not None and (found := self._again(client, folder, manifest, config)) is not None:
+            return found
+        if config.resume_from is not None and not checkpoints_exist(client, config.resume_from):
+            raise ConfigError(_nothing_to_resume(config, workspace), key="resume_from")
+        sent = _submission(pipeline, config, new_job_name())
+        refuse_changed_inputs(sent, manifest.inputs)
+        _log.info("submitting to %s", workspace.shown)
+        with tempfile.TemporaryDirectory(prefix="mmlu-pipe-") as temporary:
+            registered = register(client, sent, Path(temporary))
+            for reference in registered.created:
+                _log.info("registered  %s", reference)
+            for reference in registered.reused:
+                _log.info("unchanged   %s", reference)
+            # Before the job is there, so that no job is ever without a folder that knows it.
+            place = workspace.digest(manifest.salt)
+            manifest.begin(job={"name": sent.job_name, "workspace": place, "resumes": config.resume_from})
+            with _kept(folder, sent.job_name):
                 job = submit(client, sent, Path(temporary))
-        except MmluPipeError as error:
-            if manifest.job is None or not isinstance(error, WorkspaceUnavailable):
-                folder.discard()
-            raise
+                manifest.accept()
         _log.info("submitted   %s in experiment %s", job.name, sent.experiment)
         if job.studio_url:
             _log.info("studio      %s", job.studio_url)
-        _log.info("to follow   mmlu-pipe status %s", job.name)
+        _log.info("run folder  %s", folder.path)
+        _log.info("to return   mmlu-pipe status|fetch|cancel %s", shlex.quote(str(folder.path)))
         return AzureMLRun(client, folder, manifest, job.name, studio_url=job.studio_url)
 
     @staticmethod
-    def _again(client: WorkspaceClient, folder: RunFolder, manifest: Manifest) -> AzureMLRun | None:
+    def _again(client: WorkspaceClient, folder: RunFolder, manifest: Manifest, config: RunConfig) -> AzureMLRun | None:
         """The job that an earlier process submitted for this folder; None where that process never got so far."""
+        from mmlu_pipe.backends.azureml.history import RunHistory
         from mmlu_pipe.backends.azureml.run import AzureMLRun, job_of
 
         name, _ = job_of(client.config, str(folder.path))
+        job = manifest.job or {}
+        if config.resume_from not in (None, job.get("resumes")):
+            raise RunFolderError(
+                f"{folder.path}: is the folder of the job {name}; a run that goes on from {config.resume_from} is "
+                "another one: give --output-dir a new folder",
+                path=folder.path,
+            )
         found = AzureMLRun(client, folder, manifest, name)
-        try:
-            _ = found.status
-        except WorkspaceRejected as error:
-            if error.status != 404:
-                raise
-            return None
+        if found.status == "running":
+            try:
+                with RunHistory(client) as history:
+                    history.state(name)
+            except WorkspaceRejected as error:
+                if error.status != 404:
+                    raise
+                if job.get("accepted"):
+                    raise RunFolderError(
+                        f"{folder.path}: its job {name} is not in {client.shown} any more; a new job needs a new "
+                        "--output-dir",
+                        path=folder.path,
+                    ) from error
+                _log.info("the job %s of this folder was never created", name)
+                return None
+            manifest.accept()
         _log.info("the job of this folder is %s; nothing is submitted again", name)
         return found
 
@@ -166,6 +199,46 @@ class AzureMLBackend:
 def register_backends(register: Callable[[str, Any], None]) -> None:
     """The backend comes with the package; what it needs comes with the extra `azureml`."""
     register("azureml", AzureMLBackend())
+
+
+@contextmanager
+def _kept(folder: RunFolder, job_name: str) -> Iterator[None]:
+    """Within it a job is created: whatever comes in between, the folder stays, and it is said how to go on.
+
+    Raises:
+        MmluPipeError: what was raised within, saying that too.
+    """
+    advice = (
+        f"it is not known whether the job {job_name} was created; to go on with it, or to create it, repeat the "
+        f"command with --output-dir {shlex.quote(str(folder.path))}"
+    )
+    try:
+        yield
+    except WorkspaceRejected:  # there is no job
+        folder.discard()
+        raise
+    except MmluPipeError as error:
+        error.args = (f"{error}\n  {advice}",)
+        raise
+    except BaseException:
+        _log.info("%s", advice)
+        raise
+
+
+def _resuming(config: RunConfig, workspace: WorkspaceConfig) -> RunConfig:
+    """The options with the name of the job to go on from, which may be given by its run folder."""
+    from mmlu_pipe.backends.azureml.run import job_of
+
+    if config.resume_from is None:
+        return config
+    return replace(config, resume_from=job_of(workspace, config.resume_from)[0])
+
+
+def _nothing_to_resume(config: RunConfig, workspace: WorkspaceConfig) -> str:
+    return (
+        f"--resume-from {config.resume_from}: no finished lines of such a job are in the {workspace.shown}; check the "
+        "name, or leave the option out"
+    )
 
 
 def _submission(pipeline: Pipeline, config: RunConfig, job_name: str) -> Submission:

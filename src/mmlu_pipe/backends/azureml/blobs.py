@@ -28,7 +28,7 @@ def open_blob(client: WorkspaceClient, uri: str) -> BlobClient:
     Raises:
         WorkspaceRejected: there is no such datastore, or it may not be read.
         WorkspaceUnavailable: the service cannot be reached.
-        ValueError: the text is no such URI.
+        ValueError: the text is no such URI, or the datastore holds no blobs.
     """
     datastore, path = _parts(uri)
     with translated(f"open the datastore {datastore}"):
@@ -41,7 +41,7 @@ def find_blobs(client: WorkspaceClient, uri: str) -> list[str]:
     Raises:
         WorkspaceRejected: there is no such datastore, or it may not be read.
         WorkspaceUnavailable: the service cannot be reached.
-        ValueError: the text is no datastore URI.
+        ValueError: the text is no datastore URI, or the datastore holds no blobs.
     """
     datastore, path = _parts(uri)
     stem = path.rstrip("/")
@@ -59,7 +59,7 @@ def download_blob(client: WorkspaceClient, uri: str, target: Path) -> None:
         DownloadFailed: there is no such blob, it did not arrive whole, or the file cannot be written.
         WorkspaceRejected: there is no such datastore, or it may not be read.
         WorkspaceUnavailable: the service cannot be reached.
-        ValueError: the text is no datastore URI.
+        ValueError: the text is no datastore URI, or the datastore holds no blobs.
     """
     from azure.core.exceptions import ResourceNotFoundError
 
@@ -106,6 +106,9 @@ def _container(client: WorkspaceClient, datastore: str) -> ContainerClient:
     from azure.storage.blob import BlobServiceClient, ExponentialRetry
 
     store = client.ml.datastores.get(datastore)
+    container = getattr(store, "container_name", None) or getattr(store, "filesystem", None)  # the latter: ADLS Gen2's
+    if container is None:
+        raise ValueError(f"the datastore {datastore} is neither a blob container nor Data Lake Storage Gen2")
     credential: Any = client.credential
     if "None" not in type(store.credentials).__name__:
         try:
@@ -122,7 +125,7 @@ def _container(client: WorkspaceClient, datastore: str) -> ContainerClient:
         connection_timeout=10,
         read_timeout=60,
     )
-    return service.get_container_client(str(store.container_name))
+    return service.get_container_client(str(container))
 
 
 def _check(file: Path, properties: Any, target: Path) -> None:

@@ -30,8 +30,28 @@ _AUTHORITIES = {"AzureUSGovernment": "AZURE_GOVERNMENT", "AzureChinaCloud": "AZU
 """The SDK's name of a cloud → azure-identity's; others have the public one, or `AZURE_AUTHORITY_HOST`."""
 
 
+class _Connection:
+    """Closes the connections of the SDK's client; the process's credential stays open."""
+
+    ml: Any
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
+        for name, value in vars(self.ml).items():
+            if name.startswith("_service_client") and hasattr(value, "close"):
+                value.close()
+
+
 @dataclass(frozen=True)
-class WorkspaceClient:
+class WorkspaceClient(_Connection):
     """A workspace that was reached.
 
     Attributes:
@@ -49,23 +69,9 @@ class WorkspaceClient:
         """For people."""
         return self.config.shown
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close its connections; the process's credential stays open."""
-        for name, value in vars(self.ml).items():
-            if name.startswith("_service_client") and hasattr(value, "close"):
-                value.close()
-
 
 @dataclass(frozen=True)
-class RegistryClient:
+class RegistryClient(_Connection):
     """An AzureML registry that was reached.
 
     Attributes:

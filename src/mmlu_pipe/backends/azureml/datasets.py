@@ -6,7 +6,6 @@ import difflib
 import logging
 import re
 import tempfile
-import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -14,11 +13,9 @@ from typing import Any
 
 from mmlu_pipe.backends.azureml.blobs import download_blob
 from mmlu_pipe.backends.azureml.client import WorkspaceClient
-from mmlu_pipe.backends.azureml.documents import data_document
-from mmlu_pipe.backends.azureml.failures import translated
-from mmlu_pipe.backends.azureml.references import asset_name
+from mmlu_pipe.backends.azureml.failures import scrubbed, translated
 from mmlu_pipe.backends.azureml.register import register_asset
-from mmlu_pipe.backends.azureml.submission import Asset
+from mmlu_pipe.backends.azureml.render import data_asset, versions
 from mmlu_pipe.dataset.locate import advice, locate
 from mmlu_pipe.errors import DatasetError, WorkspaceRejected
 from mmlu_pipe.hashing import sha256_file
@@ -46,11 +43,7 @@ def register_dataset(client: WorkspaceClient, path: Path, *, version_scheme: str
         WorkspaceRejected: this version is there with other content.
         AuthenticationFailed, WorkspaceUnavailable: see `translated`.
     """
-    digest = sha256_file(path)
-    name = asset_name(path.stem)
-    version = str(int(time.time())) if version_scheme == "epoch" else digest[:16]
-    document = data_document(name, version=version, path=path, tags={"sha256": digest})
-    asset = Asset("data", name, version, digest, document, source=path)
+    asset = data_asset(path, versions(version_scheme))
     with tempfile.TemporaryDirectory(prefix="mmlu-pipe-") as folder:
         return asset.reference, register_asset(client, asset, Path(folder))
 
@@ -114,7 +107,11 @@ def _bring(client: WorkspaceClient, data: Any, target: Path) -> None:
         try:
             download_blob(client, str(data.path), arrived)
         except ValueError as error:
-            raise DatasetError(f"{shown}: its file is in no datastore of the workspace", path=target) from error
+            raise DatasetError(
+                f"{shown}: its file cannot be fetched ({scrubbed(str(error))}); bring it here by hand, and give "
+                "--dataset the file",
+                path=target,
+            ) from error
         if expected is not None and sha256_file(arrived) != expected:
             raise DatasetError(
                 f"{shown}: its file is not the one that was registered (its SHA-256 is not that of the tag); register "

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mmlu_pipe.components.component import Component, Port
-from mmlu_pipe.pipeline import OutputOf, Step
+from mmlu_pipe.pipeline import OutputOf, Step, service_name
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["bound_input", "command_line", "component_document", "data_document", "reference_name"]
+__all__ = ["bound_input", "command_line", "component_document", "data_document"]
 
 _SCHEMA = "https://azuremlschemas.azureedge.net/latest/{}.schema.json"
 
@@ -67,13 +67,17 @@ def component_document(
 
 
 def data_document(name: str, *, version: str, path: Path, tags: Mapping[str, str]) -> JsonObject:
-    """A data asset of one file, which lies beside the document."""
+    """A data asset of one file, which lies in the folder `data` beside the document.
+
+    Its name there is what the job sees and a command line holds; of the file's own, what fits into one is left.
+    """
+    suffix = path.suffix and f".{service_name(path.suffix)}"
     return {
         "$schema": _SCHEMA.format("data"),
         "type": "uri_file",
         "name": name,
         "version": version,
-        "path": f"./{path.name}",
+        "path": f"./data/{service_name(path.stem)}{suffix}",
         "tags": dict(tags),
     }
 
@@ -99,13 +103,8 @@ def bound_input(step: Step, port: Port, value: Any, references: Mapping[Path, st
     return value
 
 
-def reference_name(reference: str) -> str:
-    """A reference for people: without what every one begins with."""
-    return reference.removeprefix("azureml:")
-
-
 def _ports(component: Component) -> list[Port]:
-    return [port for port in component.ports if not getattr(port, "local", False)]
+    return [port for port in component.ports if not port.local]
 
 
 def _input(port: Port) -> JsonObject:

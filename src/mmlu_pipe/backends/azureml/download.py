@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmlu_pipe.backends.azureml.history import JobState
 from mmlu_pipe.backends.azureml.submission import output_uri
-from mmlu_pipe.errors import AuthenticationFailed, DownloadFailed, MmluPipeError
+from mmlu_pipe.errors import AuthenticationFailed, DownloadFailed, JobFailed, MmluPipeError
 from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.jsonl import raw_lines
 from mmlu_pipe.records import JsonObject, Score
@@ -19,10 +19,7 @@ from mmlu_pipe.records import JsonObject, Score
 if TYPE_CHECKING:
     from mmlu_pipe.backends.azureml.client import WorkspaceClient
 
-__all__ = ["FACTS", "OUTPUTS", "UNFINISHED", "Fetched", "fetch_outputs"]
-
-UNFINISHED = ".fetch-"
-"""How the name of a folder begins that a process which was killed leaves in the run folder."""
+__all__ = ["FACTS", "OUTPUTS", "Fetched", "fetch_outputs"]
 
 FACTS = "run_facts"
 """The port of what component 1 settled and counted."""
@@ -52,19 +49,24 @@ class Fetched:
     missing: tuple[str, ...]
 
 
-def fetch_outputs(client: WorkspaceClient, state: JobState, folder: Path) -> Fetched:
+def fetch_outputs(
+    client: WorkspaceClient, state: JobState, folder: Path, *, inputs: Mapping[str, str], command: str
+) -> Fetched:
     """Bring the outputs of a job that has ended; what is there already, and as it should be, stays.
 
     Args:
         client: the workspace.
         state: the job. One that completed has every output; of any other, those that are there are fetched.
         folder: the run folder, which exists.
+        inputs: name → SHA-256 of what the folder's run was begun with, as far as it is known.
+        command: the one that fetches into this folder.
 
     Raises:
+        JobFailed: the job ran another dataset or program than the folder's run was begun with.
         DownloadFailed: an output is missing or did not arrive as the job wrote it, or another file is in its place.
             Nothing was put into the folder.
     """
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
         aside = Path(temporary)
         facts: JsonObject = {}
         fetched: list[Path] = []
@@ -74,12 +76,13 @@ def fetch_outputs(client: WorkspaceClient, state: JobState, folder: Path) -> Fet
             wanted: str | None = (facts.get("outputs") or {}).get(name)
             if wanted is not None and (folder / name).is_file() and sha256_file(folder / name) == wanted:
                 kept.append(folder / name)
-            elif not _fetch(client, state, port, aside / name, shown=folder / name):
+            elif not _fetch(client, state, port, aside / name, folder / name, command):
                 missing.append(name)
             elif port == FACTS:
-                facts = _facts(aside / name, state, shown=folder / name)
+                facts = _facts(aside / name, state, folder / name, command)
+                _check_inputs(facts, inputs, state)
             else:
-                _check_hash(aside / name, wanted, state, shown=folder / name)
+                _check_hash(aside / name, wanted, state, folder / name, command)
                 fetched.append(aside / name)
         if missing and state.status == "completed":
             raise DownloadFailed(
@@ -90,7 +93,7 @@ def fetch_outputs(client: WorkspaceClient, state: JobState, folder: Path) -> Fet
             )
         found = {path.name: path for path in (*kept, *fetched)}
         if state.status == "completed":
-            _check_score(found, state, shown=folder / "score.json")
+            _check_score(found, state, folder / "score.json", command)
         for path in fetched:
             _refuse_another(path, folder / path.name, state)
         for path in fetched:
@@ -98,7 +101,7 @@ def fetch_outputs(client: WorkspaceClient, state: JobState, folder: Path) -> Fet
     return Fetched(facts, tuple(folder / name for name in OUTPUTS.values() if name in found), tuple(missing))
 
 
-def _fetch(client: WorkspaceClient, state: JobState, port: str, target: Path, *, shown: Path) -> bool:
+def _fetch(client: WorkspaceClient, state: JobState, port: str, target: Path, shown: Path, command: str) -> bool:
     """Download one output; whether there is one."""
     try:
         try:
@@ -108,7 +111,7 @@ def _fetch(client: WorkspaceClient, state: JobState, port: str, target: Path, *,
     except (MmluPipeError, ValueError) as error:
         raise DownloadFailed(
             f"{shown}: could not be fetched from the job {state.name}: {error}\n"
-            f"  the job keeps its outputs; to try again: mmlu-pipe fetch {state.name}",
+            f"  the job keeps its outputs; to try again: {command}",
             path=shown,
         ) from error
 
@@ -136,7 +139,7 @@ def _locate(client: WorkspaceClient, uri: str, name: str) -> str | None:
     return None
 
 
-def _facts(path: Path, state: JobState, *, shown: Path) -> JsonObject:
+def _facts(path: Path, state: JobState, shown: Path, command: str) -> JsonObject:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -144,24 +147,37 @@ def _facts(path: Path, state: JobState, *, shown: Path) -> JsonObject:
     if isinstance(value, dict):
         return value
     if state.status == "completed":
-        raise _changed(shown, state, "is no JSON object")
+        raise _changed(shown, state, "is no JSON object", command)
     return {}  # the step was stopped while it wrote
 
 
-def _check_hash(path: Path, wanted: str | None, state: JobState, *, shown: Path) -> None:
+def _check_inputs(facts: JsonObject, inputs: Mapping[str, str], state: JobState) -> None:
+    """The job ran what the run was begun with, and not what somebody saved or registered meanwhile."""
+    for fact, name in (("dataset", "dataset"), ("program", "guidance_program")):
+        ran, begun = (facts.get(fact) or {}).get("sha256"), inputs.get(name)
+        if None not in (ran, begun) and ran != begun:
+            raise JobFailed(
+                f"the job {state.name} ran another {name.replace('_', ' ')} than this run was begun with (SHA-256 "
+                f"{str(ran)[:16]}…, and not {str(begun)[:16]}…); its outputs were not fetched: run it again; or see "
+                f"them with mmlu-pipe fetch {state.name} --output-dir NEW_FOLDER",
+                job=state.name,
+            )
+
+
+def _check_hash(path: Path, wanted: str | None, state: JobState, shown: Path, command: str) -> None:
     if wanted is not None and sha256_file(path) != wanted:
-        raise _changed(shown, state, "does not have the hash that the job noted when it wrote it")
+        raise _changed(shown, state, "does not have the hash that the job noted when it wrote it", command)
 
 
-def _check_score(found: Mapping[str, Path], state: JobState, *, shown: Path) -> None:
+def _check_score(found: Mapping[str, Path], state: JobState, shown: Path, command: str) -> None:
     """The score can be read, and is that of the lines beside it."""
     try:
         score = Score.from_json(json.loads(found["score.json"].read_text(encoding="utf-8")))
     except (ValueError, MmluPipeError) as error:
-        raise _changed(shown, state, "cannot be read as a score") from error
+        raise _changed(shown, state, "cannot be read as a score", command) from error
     lines = sum(1 for name in ("output.jsonl", "errors.jsonl") for _ in raw_lines(found[name]))
     if score.count != lines:
-        raise _changed(shown, state, f"tells of {score.count} lines, and the outputs beside it have {lines}")
+        raise _changed(shown, state, f"tells of {score.count} lines, and the outputs beside it have {lines}", command)
 
 
 def _refuse_another(path: Path, target: Path, state: JobState) -> None:
@@ -173,10 +189,10 @@ def _refuse_another(path: Path, target: Path, state: JobState) -> None:
         )
 
 
-def _changed(shown: Path, state: JobState, how: str) -> DownloadFailed:
+def _changed(shown: Path, state: JobState, how: str, command: str) -> DownloadFailed:
     return DownloadFailed(
         f"{shown}: what arrived from the job {state.name} {how}; something has changed it since, or it was cut on its "
-        f"way: try again with mmlu-pipe fetch {state.name}, or run it again with --resume-from {state.name}",
+        f"way: try again with {command}, or run it again with --resume-from {state.name}",
         path=shown,
     )
 

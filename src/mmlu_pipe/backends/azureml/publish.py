@@ -63,10 +63,9 @@ def publish(registry: str, version: str, *, extra_packages: Sequence[str] = ()) 
     components = component_assets([known[name] for name in _COMPONENTS], reference, lambda _: version)
     created: list[str] = []
     reused: list[str] = []
-    client = connect_registry(registry)
-    with tempfile.TemporaryDirectory(prefix="mmlu-pipe-") as folder:
+    with connect_registry(registry) as client, tempfile.TemporaryDirectory(prefix="mmlu-pipe-") as folder:
         for asset in (environment, *components):
-            is_new = register_asset(client, asset, Path(folder))
+            is_new = register_asset(client, asset, Path(folder), created)
             (created if is_new else reused).append(f"{root}/{asset.kind}s/{asset.name}/versions/{version}")
     first = f"{root}/components/{_COMPONENTS[0]}/versions/{version}"
     return Published(registry, version, tuple(created), tuple(reused), first)

@@ -6,7 +6,7 @@ import re
 
 from mmlu_pipe.errors import ConfigError
 
-__all__ = ["asset_name", "environment_reference", "published_components"]
+__all__ = ["environment_reference", "published_components"]
 
 _PLAIN = re.compile(r"(?:azureml:)?(?P<name>[A-Za-z0-9][\w.-]*):(?P<version>[A-Za-z0-9][\w.-]*)", re.ASCII)
 _IN_REGISTRY = re.compile(
@@ -14,12 +14,6 @@ _IN_REGISTRY = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*)/versions/(?P<version>[A-Za-z0-9][\w.-]*)",
     re.ASCII,
 )
-
-
-def asset_name(text: str) -> str:
-    """A name that the service takes, made of a file's."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", text).strip("_.-")
-    return name[:255] or "unnamed"
 
 
 def environment_reference(text: str) -> str:

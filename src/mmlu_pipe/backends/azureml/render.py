@@ -12,17 +12,17 @@ from typing import Any
 from mmlu_pipe import __version__
 from mmlu_pipe.backends.azureml.documents import bound_input, component_document, data_document
 from mmlu_pipe.backends.azureml.environment import environment_document, job_requirements
-from mmlu_pipe.backends.azureml.references import asset_name, environment_reference, published_components
+from mmlu_pipe.backends.azureml.references import environment_reference, published_components
 from mmlu_pipe.backends.azureml.snapshot import snapshot_hash
-from mmlu_pipe.backends.azureml.submission import Asset, Submission, output_uri
-from mmlu_pipe.components.component import Component, Port
+from mmlu_pipe.backends.azureml.submission import Asset, BoundFile, Submission, output_uri
+from mmlu_pipe.components.component import Component
 from mmlu_pipe.config import IDENTITIES, Computes, RunConfig
 from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.hashing import sha256_file, sha256_json
-from mmlu_pipe.pipeline import Pipeline, Step
+from mmlu_pipe.pipeline import OutputOf, Pipeline, Step, service_name
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["component_assets", "environment_asset", "new_job_name", "submission"]
+__all__ = ["component_assets", "data_asset", "environment_asset", "new_job_name", "submission", "versions"]
 
 SERVERLESS = "serverless"
 _ASKS = "azure_openai_endpoint"
@@ -46,22 +46,22 @@ def submission(pipeline: Pipeline, config: RunConfig, computes: Computes, job_na
     Raises:
         ConfigError: an option cannot be sent.
     """
-    version = _versions(config.version_scheme)
+    version = versions(config.version_scheme)
     assets: list[Asset] = []
     uses: list[str] = []
-    references: dict[Path, str] = {}
+    files: dict[Path, BoundFile] = {}
     for step in pipeline.steps:
         for port in step.component.ports:
             value = step.inputs.get(port.name)
-            if isinstance(value, Path) and value not in references:
-                asset = _registered_dataset(value, config.data_dir)
-                if asset is None:
-                    made = _data_asset(value, port, version)
+            if isinstance(value, Path) and value not in files:
+                reference = _registered_dataset(value, config.data_dir)
+                if reference is None:
+                    made = data_asset(value, version, prefix="" if port.name == "input_dataset" else f"{port.name}_")
                     assets.append(made)
-                    asset = made.reference
+                    files[value] = BoundFile(value, made.sha256, made.reference)
                 else:
-                    uses.append(asset)
-                references[value] = asset
+                    uses.append(reference)
+                    files[value] = BoundFile(value, sha256_file(value), reference)
     if config.components is not None:
         registry, published = published_components(config.components)
         components = {
@@ -89,10 +89,20 @@ def submission(pipeline: Pipeline, config: RunConfig, computes: Computes, job_na
         found = component_assets([step.component for step in pipeline.steps], environment, version)
         assets += found
         components = {asset.name: asset.reference for asset in found}
+    references = {path: file.reference for path, file in files.items()}
     job = _job(pipeline, config, computes, job_name, components, references)
     own = tuple(dict.fromkeys(name for name in (computes.aoai, computes.general) if name != SERVERLESS))
     outputs = {name: str(output["path"]) for name, output in job["outputs"].items()}
-    return Submission(job_name, pipeline.name, tuple(assets), tuple(uses), own, job, outputs)
+    return Submission(job_name, pipeline.name, tuple(assets), tuple(uses), own, job, outputs, tuple(files.values()))
+
+
+def data_asset(path: Path, version: Callable[[str], str], *, prefix: str = "") -> Asset:
+    """A file as a data asset of its name, with something before it if asked."""
+    digest = sha256_file(path)
+    name = service_name(prefix + path.stem)
+    own = version(digest)
+    document = data_document(name, version=own, path=path, tags={"sha256": digest})
+    return Asset("data", name, own, digest, document, source=path)
 
 
 def environment_asset(extra_packages: tuple[str, ...], version: Callable[[str], str]) -> Asset:
@@ -118,7 +128,7 @@ def component_assets(components: list[Component], environment: str, version: Cal
     return found
 
 
-def _versions(scheme: str) -> Callable[[str], str]:
+def versions(scheme: str) -> Callable[[str], str]:
     """Digest → version: the digest's beginning, or the second of the submission."""
     second = str(int(time.time()))
     return (lambda digest: second) if scheme == "epoch" else (lambda digest: digest[:16])
@@ -131,15 +141,6 @@ def _registered_dataset(path: Path, data_dir: Path) -> str | None:
     except ValueError:
         return None
     return f"azureml:{parts[0]}:{parts[1]}" if len(parts) == 3 else None
-
-
-def _data_asset(path: Path, port: Port, version: Callable[[str], str]) -> Asset:
-    prefix = "" if port.name == "input_dataset" else f"{port.name}_"
-    digest = sha256_file(path)
-    name = asset_name(prefix + path.stem)
-    own = version(digest)
-    document = data_document(name, version=own, path=path, tags={"sha256": digest})
-    return Asset("data", name, own, digest, document, source=path)
 
 
 def _job(
@@ -178,7 +179,7 @@ def _job(
         "type": "pipeline",
         "name": job_name,
         "experiment_name": pipeline.name,
-        "display_name": f"{pipeline.name} with {Path(config.guidance_program).stem}",
+        "display_name": f"{pipeline.name} with {service_name(Path(config.guidance_program).stem)}"[:256],
         "tags": {"mmlu_pipe": __version__, "gate": "verified" if config.gate else "skipped"},
         "outputs": outputs,
         "jobs": steps,
@@ -194,7 +195,7 @@ def _inputs(step: Step, values: JsonObject, references: dict[Path, str]) -> Json
         value: Any = values.get(port.name)
         if port.direction == "output" or value is None:
             continue
-        if not isinstance(value, Path | dict) and not hasattr(value, "port"):
+        if not isinstance(value, Path | dict | OutputOf):
             port.check(value)
         try:
             found[port.name] = value if isinstance(value, dict) else bound_input(step, port, value, references)

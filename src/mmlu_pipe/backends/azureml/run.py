@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mmlu_pipe.backends.azureml.adoption import adopted
-from mmlu_pipe.backends.azureml.download import OUTPUTS, UNFINISHED, Fetched, fetch_outputs
+from mmlu_pipe.backends.azureml.download import OUTPUTS, Fetched, fetch_outputs
 from mmlu_pipe.backends.azureml.failures import scrubbed
 from mmlu_pipe.backends.azureml.history import JobState, RunHistory
+from mmlu_pipe.backends.azureml.resuming import resume_advice
 from mmlu_pipe.backends.azureml.watch import log_tail, watch
 from mmlu_pipe.backends.base import Status
 from mmlu_pipe.errors import (
@@ -27,7 +29,7 @@ from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.plugins import notify
 from mmlu_pipe.records import Score
 from mmlu_pipe.reporting.leave import leave_report
-from mmlu_pipe.runfolder import RunFolder, unwritable
+from mmlu_pipe.runfolder import LEFT_OVERS, RunFolder, alone, unwritable
 
 if TYPE_CHECKING:
     from mmlu_pipe.backends.azureml.client import WorkspaceClient
@@ -66,8 +68,11 @@ class AzureMLRun:
         self._error: MmluPipeError | None = None
         self._status: Status = "running"
         if manifest is not None and manifest.nothing_left:
-            manifest.refuse_changed([folder.output, folder.errors, folder.calls, folder.score])
-            self._status = "completed"
+            files = [folder.output, folder.errors, folder.calls, folder.score]
+            there = [path for path in files if path.exists()]
+            manifest.refuse_changed(there)
+            if there == files:  # what is gone is fetched again
+                self._status = "completed"
 
     @property
     def run_dir(self) -> Path:
@@ -76,11 +81,8 @@ class AzureMLRun:
 
     @property
     def status(self) -> Status:
-        """How it stands; while it goes on the service is asked."""
-        if self._status != "running":
-            return self._status
-        with RunHistory(self._client) as history:
-            return history.state(self.job_name).status
+        """How it stands: `running` until `wait` or `fetch` has found how it ended, and brought what it left."""
+        return self._status
 
     @property
     def error(self) -> MmluPipeError | None:
@@ -115,8 +117,8 @@ class AzureMLRun:
                 with RunHistory(self._client) as history:
                     self._settle(history, watch(history, self.job_name, tell=_tell))
             except KeyboardInterrupt:
-                name = self.job_name
-                _log.info("the job %s goes on; to return to it: mmlu-pipe status|fetch|cancel %s", name, name)
+                known = self.job_name if self._manifest is None else shlex.quote(str(self.run_dir))
+                _log.info("the job %s goes on; to return to it: mmlu-pipe status|fetch|cancel %s", self.job_name, known)
                 raise
         if self._error is not None:
             raise self._error
@@ -155,24 +157,43 @@ class AzureMLRun:
     def _settle(self, history: RunHistory, state: JobState) -> None:
         """Fetch what an ended job left, and write down how it ended."""
         self.studio_url = self.studio_url or state.studio_url
-        error = _error_of(history, state)
+        error = _error_of(self._client, history, state)
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            fetched = fetch_outputs(self._client, state, self.run_dir)
+            with alone(self.run_dir, patient=True):  # another process may be waiting for the same job
+                self._folder.tidy()
+                self._bring(state, error)
         except OSError as failure:
             raise unwritable(self.run_dir, failure.strerror) from failure
-        except DownloadFailed as lost:
-            if error is None:  # the manifest is left unfinished, for another try
+
+    def _bring(self, state: JobState, error: JobFailed | JobCancelled | None) -> None:
+        place, known = shlex.quote(str(self.run_dir)), self._manifest
+        again = f"{self.job_name} --output-dir {place}" if known is None else place
+        status, fetched = state.status, Fetched({}, (), ())
+        told: MmluPipeError | None = error and _headline(error)
+        try:
+            fetched = fetch_outputs(
+                self._client,
+                state,
+                self.run_dir,
+                inputs={} if known is None else known.inputs,
+                command=f"mmlu-pipe fetch {again}",
+            )
+        except (DownloadFailed, JobFailed) as lost:
+            if error is not None:
+                _log.info("what the job left was not fetched: %s", lost)
+            elif isinstance(lost, JobFailed):
+                status, error, told = "failed", lost, lost
+            else:  # the manifest is left unfinished, for another try
                 self._status, self._error = "failed", lost
                 return
-            _log.info("what the job left was not fetched: %s", lost)
-            fetched = Fetched({}, (), ())
-        manifest = self._manifest or adopted(self._client.config, self._folder, state, fetched.facts)
-        headline = None if error is None else type(error)(str(error).partition("\n")[0], job=state.name)
-        manifest.finish(state.status, list(fetched.files), fetched.facts, headline)
-        self._manifest, self._status, self._error = manifest, state.status, error
+        manifest = known or adopted(self._client.config, self._folder, state, fetched.facts)
+        manifest.accept()
+        manifest.finish(status, list(fetched.files), fetched.facts, told)
+        self._manifest, self._status, self._error = manifest, status, error
         if (score := self.score) is not None:
-            notify("score_finished", score=score, facts=fetched.facts, options=manifest.options)
+            if known is None or not known.nothing_left:
+                notify("score_finished", score=score, facts=fetched.facts, options=manifest.options)
             leave_report(self.run_dir)
 
 
@@ -203,9 +224,11 @@ def job_of(config: WorkspaceConfig, job: str) -> tuple[str, Manifest | None]:
     """The name of a job that is given by its name or by its run folder, and that folder's manifest.
 
     Raises:
-        ConfigError: the folder's run has no job, or the job is in another workspace.
+        ConfigError: none is named, the folder's run has no job, or the job is in another workspace.
         RunFolderError: the folder holds no run.
     """
+    if not job.strip():
+        raise ConfigError("no job is named; give its name, or its run folder", key="job")
     folder = Path(job)
     if not folder.is_dir():
         return job, None
@@ -253,15 +276,23 @@ def reopen(client: WorkspaceClient, job: str, output_dir: Path | None = None) ->
 
 def _is_strange(path: Path) -> bool:
     """Whether a file of a folder without a manifest is none that an interrupted `fetch` leaves."""
-    return path.name not in OUTPUTS.values() and not path.name.startswith(UNFINISHED)
+    return path.name not in OUTPUTS.values() and not path.name.startswith(LEFT_OVERS)
 
 
-def _error_of(history: RunHistory, state: JobState) -> JobFailed | JobCancelled | None:
+def _headline(error: JobFailed | JobCancelled) -> JobFailed | JobCancelled:
+    """How a job ended, for a file: without the words of service and log, which may name the deployment's host."""
+    if isinstance(error, JobCancelled):
+        return JobCancelled(f"the job {error.job} was cancelled", job=error.job)
+    where = "" if error.step is None else f" in step {error.step}"
+    return JobFailed(f"the job {error.job} failed{where}", job=error.job, step=error.step)
+
+
+def _error_of(client: WorkspaceClient, history: RunHistory, state: JobState) -> JobFailed | JobCancelled | None:
     """Why a job did not complete: the words of the step that failed first, and not only those of the job."""
     name = state.name
     if state.status == "completed":
         return None
-    resume = f"what it had finished is not asked again by: mmlu-pipe run … --backend azureml --resume-from {name}"
+    resume = resume_advice(client, state)
     if state.status == "cancelled":
         return JobCancelled(f"the job {name} was cancelled\n  {resume}", job=name)
     step = next((step for step in state.steps if step.status == "failed"), None)
@@ -269,7 +300,7 @@ def _error_of(history: RunHistory, state: JobState) -> JobFailed | JobCancelled 
         told = scrubbed(state.error or "the service gives no reason")
         return JobFailed(f"the job {name} failed: {told}\n  {resume}", job=name)
     said = scrubbed(step.error or "the service gives no reason")
-    tail = [scrubbed(line) for line in log_tail(history, step)]
+    tail = log_tail(history, step)
     lines = [f"the job {name} failed in step {step.name}: {said}", *(f"  | {line}" for line in _essence(tail))]
     child_error = "\n".join([said, *tail])
     return JobFailed("\n".join([*lines, f"  {resume}"]), job=name, step=step.name, child_error=child_error)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["DATASTORE", "Asset", "AssetKind", "Submission", "output_uri"]
+__all__ = ["DATASTORE", "Asset", "AssetKind", "BoundFile", "Submission", "output_uri"]
 
 AssetKind = Literal["data", "environment", "component"]
 
@@ -46,6 +46,21 @@ class Asset:
 
 
 @dataclass(frozen=True)
+class BoundFile:
+    """A file of this machine that the job reads as a data asset.
+
+    Attributes:
+        path: the file.
+        sha256: hex SHA-256 of what is to be read.
+        reference: how the job names the asset.
+    """
+
+    path: Path
+    sha256: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class Submission:
     """One job and all it needs.
 
@@ -57,6 +72,7 @@ class Submission:
         computes: names of the clusters it needs; `serverless` is not among them.
         job: the YAML document of the pipeline job.
         outputs: port → where the job leaves it, `azureml://datastores/…`.
+        files: the dataset and the program.
     """
 
     job_name: str
@@ -66,6 +82,7 @@ class Submission:
     computes: tuple[str, ...]
     job: JsonObject
     outputs: Mapping[str, str]
+    files: tuple[BoundFile, ...] = ()
 
 
 def output_uri(job_name: str, port: str, file_name: str | None) -> str:

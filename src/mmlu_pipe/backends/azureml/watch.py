@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mmlu_pipe.backends.azureml.failures import scrubbed
 from mmlu_pipe.backends.azureml.history import JobState, RunHistory, StepState
 from mmlu_pipe.errors import AuthenticationFailed, WorkspaceUnavailable
 
@@ -139,5 +140,5 @@ def _poll_s() -> float:
 
 
 def _clean(line: bytes) -> str:
-    text = line[-_LONGEST_LINE:].decode("utf-8", "replace").rstrip()
-    return _CONTROLS.sub("", text.rpartition("\r")[2])
+    text = line.decode("utf-8", "replace").rstrip().rpartition("\r")[2]
+    return scrubbed(_CONTROLS.sub("", text))[-_LONGEST_LINE:]

@@ -117,14 +117,14 @@ def write_parquet(source: Source, path: Path) -> None:
 
 
 def write_inspect(source: Source, path: Path) -> None:
-    """A log of inspect-ai, in its own `.eval` format.
+    """A log of inspect-ai: JSON where the file is to be named so, otherwise the package's own `.eval`.
 
     Raises:
         ConfigError: inspect-ai is not installed.
     """
     from mmlu_pipe.reporting.export.inspect_log import write_log
 
-    write_log(source, path)
+    write_log(source, path, "json" if path.suffix == ".json" else "eval")
 
 
 FORMATS: dict[str, tuple[str, Callable[[Source, Path], None]]] = {
@@ -156,7 +156,7 @@ def _new(path: Path) -> Iterator[Path]:
         ConfigError: there is a file of that name.
         RunFolderError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".new-{path.name}")
     try:
         path.touch(exist_ok=False)  # nobody else can take the name meanwhile
     except FileExistsError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.hashing import sha256_json
@@ -29,14 +29,15 @@ except ImportError as missing:
 __all__ = ["write_log"]
 
 _SCORER = "multiple_choice"
+_STOP_REASONS: dict[Any, Any] = {"stop": "stop", "length": "max_tokens", "content_filter": "content_filter"}
 _ROLES = {"system": model.ChatMessageSystem, "user": model.ChatMessageUser, "assistant": model.ChatMessageAssistant}
 
 
-def write_log(source: Source, path: Path) -> None:
-    """Write the log in the `.eval` format; its figures are those of `score.json`."""
-    samples = [_sample(source, *_without_surrogates(scored, calls)) for scored, calls in source.lines()]
+def write_log(source: Source, path: Path, form: Literal["eval", "json"]) -> None:
+    """Write the log; its figures are those of `score.json`."""
     manifest, facts, score = source.manifest, source.run.facts, source.score
-    identity = sha256_json(manifest)[:22]
+    identity = sha256_json(manifest)[:22]  # a run exported again is the same evaluation
+    samples = [_sample(source, identity, *_without_surrogates(scored, calls)) for scored, calls in source.lines()]
     usage = facts.get("tokens")
     figures = {"accuracy": score.accuracy, "stderr": score.stderr}
     found = log.EvalLog(
@@ -55,7 +56,7 @@ def write_log(source: Source, path: Path) -> None:
                 shuffled=False,
             ),
             model=_model(source),
-            config=log.EvalConfig(limit=source.run.options.get("limit"), epochs=1),
+            config=log.EvalConfig(limit=source.run.options.get("limit"), epochs=1, score_on_error=True),
             packages={name: str(version) for name, version in manifest.get("versions", {}).items()},
             metadata={"manifest": manifest},
         ),
@@ -84,27 +85,27 @@ def write_log(source: Source, path: Path) -> None:
         ),
         samples=samples,
     )
-    log.write_eval_log(found, path, format="eval")
+    log.write_eval_log(found, path, format=form)
 
 
-def _sample(source: Source, scored: ScoredLine, calls: list[JsonObject]) -> log.EvalSample:
-    """A line. What was sent is its first call; what it came to, its last call that gave an answer."""
-    told, line = judged(source, scored, calls), scored.line
-    last = next((call for call in reversed(calls) if call.get("error") is None and call.get("text") is not None), None)
+def _sample(source: Source, identity: str, scored: ScoredLine, calls: list[JsonObject]) -> log.EvalSample:
+    """A line: its first call is what was sent, its last one that went well, or else its last one, what it came to."""
+    told, line, name = judged(source, scored, calls), scored.line, f"{identity}-{scored.number}"
+    last = next((call for call in reversed(calls) if call.get("error") is None), calls[-1] if calls else {})
     usages = [usage for call in calls if isinstance(usage := call.get("usage"), dict)]
-    question, choices, error = line.get("question"), line.get("choices"), line.get(ERROR_KEY)
+    choices, error = line.get("choices"), line.get(ERROR_KEY)
     correct, response = line.get(source.score.correct_key), line.get(source.score.response_key)
     own = {"question", "choices", source.score.correct_key, ERROR_KEY}
     outcomes = {Outcome.CORRECT: CORRECT, Outcome.UNANSWERED: NOANSWER}
-    output = _output(last) if last else model.ModelOutput(model=_model(source))
+    output = _output(last, name)
     return log.EvalSample(
         id=scored.number,
         epoch=1,
-        uuid=f"{sha256_json(source.manifest)[:22]}-{scored.number}",
-        input=_messages(calls[0]["messages"]) if calls else _text(question),
+        uuid=name,
+        input=_messages(calls[0]["messages"], name) if calls else _text(line.get("question")),
         choices=[_text(choice) for choice in choices] if isinstance(choices, list) else None,
         target=letter(told.correct) or _text(correct),
-        messages=[*_messages(last["messages"]), output.choices[0].message] if last else [],
+        messages=[*_messages(last.get("messages", ()), name), *(choice.message for choice in output.choices)],
         output=output,
         scores={
             _SCORER: Score(
@@ -113,10 +114,10 @@ def _sample(source: Source, scored: ScoredLine, calls: list[JsonObject]) -> log.
                 explanation=f"{scored.outcome}, by the response under {source.score.response_key!r}",
             )
         },
-        metadata={name: value for name, value in line.items() if name not in own}
+        metadata={key: value for key, value in line.items() if key not in own}
         | {"_outcome": str(scored.outcome), "_correct_probability": told.probability}
-        | {"_distribution": last and last.get("distribution"), "_strategy": last and last.get("strategy")}
-        | {"_calls": len(calls), "_error": error},
+        | {"_distribution": last.get("distribution"), "_strategy": last.get("strategy")}
+        | {"_calls": len(calls), ERROR_KEY: error},
         model_usage={_model(source): _sum(usages)} if usages else {},
         total_time=sum(call.get("latency_s") or 0.0 for call in calls) if calls else None,
         error=_error(error) if isinstance(error, dict) else None,
@@ -127,23 +128,24 @@ def _model(source: Source) -> str:
     return str(source.run.facts.get("model") or "unknown")
 
 
-def _output(call: JsonObject) -> model.ModelOutput:
-    usage = call.get("usage")
+def _output(call: JsonObject, name: str) -> model.ModelOutput:
+    text, usage = call.get("text"), call.get("usage")
+    answer = model.ChatMessageAssistant(content=_text(text), source="generate", id=f"{name}-answer")
+    reason = _STOP_REASONS.get(call.get("finish_reason"), "unknown")
     return model.ModelOutput(
         model=str(call.get("served_model") or "unknown"),
-        choices=[
-            model.ChatCompletionChoice(
-                message=model.ChatMessageAssistant(content=call["text"], source="generate"),
-                stop_reason="stop" if call.get("finish_reason") == "stop" else "unknown",
-            )
-        ],
+        choices=[] if text is None else [model.ChatCompletionChoice(message=answer, stop_reason=reason)],
         usage=_usage(usage) if isinstance(usage, dict) else None,
         time=call.get("latency_s"),
+        error=call.get("error"),
     )
 
 
-def _messages(sent: Sequence[JsonObject]) -> list[Any]:
-    return [_ROLES.get(message["role"], model.ChatMessageUser)(content=_text(message["content"])) for message in sent]
+def _messages(sent: Sequence[JsonObject], name: str) -> list[Any]:
+    return [
+        _ROLES.get(message["role"], model.ChatMessageUser)(content=_text(message["content"]), id=f"{name}-{place}")
+        for place, message in enumerate(sent)
+    ]
 
 
 def _sum(usages: list[JsonObject]) -> model.ModelUsage:

@@ -92,8 +92,9 @@ def judged(source: Source, scored: ScoredLine, calls: list[JsonObject]) -> Judge
     pair = None if scored.outcome is Outcome.FAILED else positions(line, **keys)[1]
     if pair is None:
         return Judged(right and right[0], None, None)
-    told = calibration is not None and isinstance(choices, list)
-    return Judged(*pair, _probability(calls, choices, pair, calibration.options) if told else None)
+    if calibration is None or not isinstance(choices, list):
+        return Judged(*pair, None)
+    return Judged(*pair, _probability(calls, choices, pair, calibration.options))
 
 
 def line_table(source: Source) -> Table:
