@@ -137,14 +137,14 @@ def test_a_fresh_process_finds_it_too(install):
         )
         return ended.stdout.strip()
 
-    assert listed() == "['local', 'zebra']"
+    assert listed() == "['local', 'azureml', 'zebra']"
     assert listed(MMLU_PIPE_NO_PLUGINS="1") == "['local']"
 
 
 def test_no_plugins_means_none(install, monkeypatch):
     install("broken_plugin", "raise RuntimeError('must not be loaded')\n")
     monkeypatch.setenv("MMLU_PIPE_NO_PLUGINS", "1")
-    assert list(registry("backends")) == ["local"]
+    assert list(registry("backends")) == ["local", "azureml"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_two_plugins_of_one_name_are_told_apart_or_refused(install):
         registry("backends")
 
 
-@pytest.mark.parametrize("name", ["local", "zebra"])
+@pytest.mark.parametrize("name", ["local", "azureml", "zebra"])
 def test_two_things_of_one_name_are_refused(install, name):
     install("zebra_plugin", BACKEND.format(name="zebra"))
     install("clash_plugin", BACKEND.format(name=name), entry="other")

@@ -215,6 +215,7 @@ def jsonl_guidance_aoai(
             if run_facts is not None:
                 with contextlib.suppress(*(() if status == "completed" else (RunFolderError,))):  # the stop comes first
                     _write_json(run_facts, facts)
+            notify("run_settled", facts=facts, options=decides)
 
 
 @hookimpl

@@ -104,6 +104,7 @@ def test_a_file_that_is_saved_meanwhile_is_registered_under_no_version_of_anothe
     with pytest.raises(Failed, match=r"small\.jsonl: has changed since it was checked") as failed:
         in_fork(twin, BRING, dataset=str(dataset), saved=LINE * 2)
     assert failed.value.type == "SubmissionBlocked"
+    assert "already registered, and found by the next attempt: azureml:guidance_program_zero_shot:" in str(failed.value)
     assert not [kept for kept in twin.requests if kept.method == "PUT" and "/data/small/" in kept.path]
 
 

@@ -57,7 +57,19 @@ def test_it_is_one_folder_of_modules_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["_bundled", "backends/azureml", "cli", "pytest_plugin", "recording/server", "rehearsal", "reporting", "serve"],
+    [
+        "_bundled",
+        "backends/azureml",
+        "cli",
+        "pytest_plugin",
+        "recording/server",
+        "rehearsal",
+        "reporting/console",
+        "reporting/export",
+        "reporting/html",
+        "reporting/progress",
+        "serve",
+    ],
 )
 def test_what_no_job_imports_stays_here(name: str) -> None:
     assert not [path for path in snapshot_files() if path.startswith((f"mmlu_pipe/{name}/", f"mmlu_pipe/{name}.py"))]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from mmlu_pipe.errors import AuthenticationFailed, MmluPipeError, WorkspaceRejected, WorkspaceUnavailable
 
-__all__ = ["NETWORK_ADVICE", "failure", "scrubbed", "translated"]
+__all__ = ["NETWORK_ADVICE", "already", "failure", "scrubbed", "translated"]
 
 _LIBRARIES = ("azure", "msrest", "requests", "urllib3")
 """Whose exceptions are expected ones; any other is a bug of ours."""
@@ -75,10 +75,9 @@ def failure(error: Exception, doing: str, registered: Sequence[str] = ()) -> Mml
     root = _root(error)
     status = getattr(root, "status_code", None)
     no_token = isinstance(root, ClientAuthenticationError) and status is None
-    done = [f"  already registered, and found by the next attempt: {', '.join(registered)}"] if registered else []
 
     def told(words: str, advice: str) -> str:
-        return "\n".join([f"cannot {doing}: {words}", f"  {advice}", *done])
+        return f"cannot {doing}: {words}\n  {advice}{already(registered)}"
 
     if no_token and _LOGIN_DOWN.search(str(root)):
         return WorkspaceUnavailable(told("the login service cannot be reached", NETWORK_ADVICE), registered=registered)
@@ -95,6 +94,11 @@ def failure(error: Exception, doing: str, registered: Sequence[str] = ()) -> Mml
         advice = "the service is busy or has a fault: wait some minutes, and run the command again"
         return WorkspaceUnavailable(told(words, advice), registered=registered)
     return WorkspaceRejected(told(words, _advice(root, status)), status=status, registered=registered)
+
+
+def already(registered: Sequence[str]) -> str:
+    """The line of a message that tells what was registered before; empty where nothing was."""
+    return f"\n  already registered, and found by the next attempt: {', '.join(registered)}" if registered else ""
 
 
 def scrubbed(text: str) -> str:

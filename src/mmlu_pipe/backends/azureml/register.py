@@ -14,10 +14,10 @@ from typing import Any
 
 from mmlu_pipe.backends.azureml.blobs import probe_write
 from mmlu_pipe.backends.azureml.client import RegistryClient, WorkspaceClient, connect_registry
-from mmlu_pipe.backends.azureml.failures import translated
+from mmlu_pipe.backends.azureml.failures import already, translated
 from mmlu_pipe.backends.azureml.staging import changed, stage, written
 from mmlu_pipe.backends.azureml.submission import Asset, BoundFile, Submission
-from mmlu_pipe.errors import MmluPipeError, WorkspaceRejected
+from mmlu_pipe.errors import MmluPipeError, SubmissionBlocked, WorkspaceRejected
 
 __all__ = ["Job", "Registered", "look_up", "refuse_changed_inputs", "register", "register_asset", "submit"]
 
@@ -241,6 +241,9 @@ def _create(
     with translated(f"register {asset.reference} in {client.shown}", registered):
         try:
             _send(client.ml, asset, folder)
+        except SubmissionBlocked as error:
+            error.args = (f"{error}{already(registered)}",)
+            raise
         except HttpResponseError as error:
             if error.status_code not in (400, 409) or not _is_registered(client, asset, registered):
                 raise
