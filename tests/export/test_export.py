@@ -6,7 +6,7 @@ import re
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmlu_pipe
@@ -170,6 +170,7 @@ def test_no_cell_of_a_csv_begins_as_a_formula_and_every_text_can_be_had_again(ru
     assert {"=1+1", "'apostrophe"} <= set(told)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",))))
 def test_any_text_comes_back_from_its_cell_of_a_csv(text):
     (row,) = csv.reader([csv_cell(text)]) if "\n" not in text and "\r" not in text else [[_unquoted(csv_cell(text))]]
@@ -185,6 +186,7 @@ def test_null_and_the_empty_text_differ_in_a_csv():
     assert [csv_cell(value) for value in (None, "", True, 1, 0.5)] == ["", '""', "true", "1", "0.5"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from("ab"), JSON), max_size=5))
 def test_every_value_fits_the_column_that_it_is_in(rows):
     kinds = kinds_of(rows, {})
@@ -194,6 +196,12 @@ def test_every_value_fits_the_column_that_it_is_in(rows):
             assert told is None if value is None else type(told) is TYPES[kinds[name]]
             if kinds[name] is Kind.JSON and value is not None and "?" not in told:
                 assert json.loads(told) == value
+
+
+def test_integers_and_numbers_are_numbers_together_and_too_large_integers_are_text():
+    rows = [{"a": 1, "b": 1, "c": None}, {"a": 0.5, "b": 1 << 63, "c": None}]
+    assert kinds_of(rows, {}) == {"a": Kind.NUMBER, "b": Kind.JSON, "c": Kind.TEXT}
+    assert [cell(row["b"], Kind.JSON) for row in rows] == ["1", "9223372036854775808"]
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmlu_pipe.records import JsonObject, Score
-from mmlu_pipe.reporting.export.frames import frame
-from mmlu_pipe.reporting.export.rows import call_table, error_table, line_table
-from mmlu_pipe.reporting.export.source import Source
+
+if TYPE_CHECKING:
+    from mmlu_pipe.reporting.export.source import Source
 
 __all__ = ["LoadedRun", "load_run"]
 
@@ -49,14 +49,23 @@ class LoadedRun:
         Raises:
             MmluPipeError: the library is not installed, or a file of the run cannot be read.
         """
+        from mmlu_pipe.reporting.export.frames import frame
+        from mmlu_pipe.reporting.export.rows import line_table
+
         return frame(line_table(self._source), kind)
 
     def calls(self, kind: str = "pandas") -> Any:
         """One row a model call, with the keys of `calls.jsonl`; arguments and errors are those of `lines`."""
+        from mmlu_pipe.reporting.export.frames import frame
+        from mmlu_pipe.reporting.export.rows import call_table
+
         return frame(call_table(self._source), kind)
 
     def errors(self, kind: str = "pandas") -> Any:
         """One row a failed line, with all that is told of its failure; arguments and errors are those of `lines`."""
+        from mmlu_pipe.reporting.export.frames import frame
+        from mmlu_pipe.reporting.export.rows import error_table
+
         return frame(error_table(self._source), kind)
 
 
@@ -66,4 +75,6 @@ def load_run(run_dir: PathLike) -> LoadedRun:
     Raises:
         MmluPipeError: it is no folder of a completed run, or a file of it is not as the run left it.
     """
+    from mmlu_pipe.reporting.export.source import Source
+
     return LoadedRun(Source.read(Path(run_dir)))

@@ -6,11 +6,11 @@ import base64
 import binascii
 import json
 import logging
-import os
 import re
 import time
 from dataclasses import dataclass
 
+from mmlu_pipe.backends.azureml.clouds import current_cloud
 from mmlu_pipe.backends.azureml.failures import failure
 from mmlu_pipe.checkup.examination import Finding, worded
 from mmlu_pipe.endpoint.credentials import default_credential, token_scope
@@ -24,13 +24,6 @@ _LOGIN = (
     "of a service principal"
 )
 
-_CLOUDS = {
-    "AzureUSGovernment": ("AZURE_GOVERNMENT", "https://management.usgovcloudapi.net", "https://ml.azure.us"),
-    "AzureChinaCloud": ("AZURE_CHINA", "https://management.chinacloudapi.cn", "https://ml.azure.cn"),
-}
-"""`AZUREML_CURRENT_CLOUD` → azure-identity's name of its authority, its resource manager, AzureML's own services."""
-
-_PUBLIC = ("AZURE_PUBLIC_CLOUD", "https://management.azure.com", "https://ml.azure.com")
 _STORAGE = "https://storage.azure.com"
 
 _ALIASES = {"https://management.azure.com": "https://management.core.windows.net"}
@@ -47,9 +40,9 @@ class Scope:
 
 def cloud_scopes() -> dict[str, Scope]:
     """Name → what a submission asks: the resource manager, AzureML's own services, storage."""
-    authority, manager, service = _CLOUDS.get(os.environ.get("AZUREML_CURRENT_CLOUD", ""), _PUBLIC)
-    resources = {"ARM token": manager, "AzureML token": service, "storage token": _STORAGE}
-    return {name: Scope(resource, authority) for name, resource in resources.items()}
+    cloud = current_cloud()
+    resources = {"ARM token": cloud.manager, "AzureML token": cloud.service, "storage token": _STORAGE}
+    return {name: Scope(resource, cloud.authority) for name, resource in resources.items()}
 
 
 def endpoint_scope(endpoint: Endpoint) -> Scope:

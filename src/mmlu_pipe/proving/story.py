@@ -19,6 +19,7 @@ from mmlu_pipe.bundled import bundled_requirements
 from mmlu_pipe.config import IDENTITIES, RunConfig
 from mmlu_pipe.endpoint.credentials import token_scope
 from mmlu_pipe.errors import BackendError, BackendNotInstalled, MmluPipeError, RunFolderError
+from mmlu_pipe.pipeline import service_name
 from mmlu_pipe.proving.evidence import proofs
 from mmlu_pipe.proving.processes import StageFailed, run_command
 from mmlu_pipe.proving.result import Rehearsal, Stage
@@ -62,7 +63,7 @@ def rehearse(config: RunConfig, *, credential_kind: CredentialKind = "Sas", keep
         if keep and seen.twin is not None:
             _keep(seen)
         return Rehearsal(
-            experiment=f"simple_{subject.dataset.stem}",
+            experiment=service_name(f"simple_{subject.dataset.stem}"),
             model=subject.endpoint.model,
             credential_kind=credential_kind,
             stages=tuple(story.stages),

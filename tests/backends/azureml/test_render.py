@@ -231,6 +231,11 @@ def test_the_longest_names_fit_into_a_job(tmp_path: Path) -> None:
     assert (len(sent.job["experiment_name"]), len(sent.job["display_name"])) == (255, 256)
 
 
+def test_an_empty_text_is_refused_since_the_service_takes_it_for_none() -> None:
+    with pytest.raises(ConfigError, match="response_key is empty"):
+        _sent(response_key="")
+
+
 def test_neither_recordings_nor_keys_nor_a_place_on_this_machine_are_sent(tmp_path: Path) -> None:
     text = json.dumps([_sent().job, [asset.document for asset in _sent().assets]])
     assert "cassette" not in json.dumps(_sent().job)

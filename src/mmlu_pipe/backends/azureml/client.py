@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from mmlu_pipe.backends.azureml.clouds import current_cloud
 from mmlu_pipe.backends.azureml.failures import NETWORK_ADVICE, translated
 from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
 from mmlu_pipe.endpoint.credentials import default_credential
@@ -25,9 +25,6 @@ _PATIENCE_S = 20.0
 
 _WAITS = {"connection_timeout": 10, "read_timeout": 60, "retry_connect": 2, "retry_read": 3, "retry_total": 4}
 """For every client of the SDK, whose own settings wait for minutes (azure.core's `RetryPolicy` and transport)."""
-
-_AUTHORITIES = {"AzureUSGovernment": "AZURE_GOVERNMENT", "AzureChinaCloud": "AZURE_CHINA"}
-"""The SDK's name of a cloud → azure-identity's; others have the public one, or `AZURE_AUTHORITY_HOST`."""
 
 
 class _Connection:
@@ -145,8 +142,7 @@ def _ml_client(*names: str, **options: Any) -> tuple[Any, Any]:
     """The SDK's client and its credential; a workspace is not asked for yet, a registry is."""
     from azure.ai.ml import MLClient
 
-    cloud = os.environ.get("AZUREML_CURRENT_CLOUD", "")
-    credential = default_credential(_AUTHORITIES.get(cloud, "AZURE_PUBLIC_CLOUD"))
+    credential = default_credential(current_cloud().authority)
     make: Any = MLClient
     # Without `show_progress` the SDK does not look at what became of an upload, and waits for ever for one that failed.
     return make(credential, *names, show_progress=True, enable_telemetry=False, **_WAITS, **options), credential

@@ -92,12 +92,14 @@ def bound_input(step: Step, port: Port, value: Any, references: Mapping[Path, st
         references: local file → the reference under which the job finds it.
 
     Raises:
-        ValueError: no text that a command line in single quotes can hold.
+        ValueError: an empty text, which the service takes for none, or one that no command line in single quotes holds.
     """
     if isinstance(value, OutputOf):
         return f"${{{{parent.jobs.{value.step}.outputs.{value.port}}}}}"
     if isinstance(value, Path):
         return {"type": port.type, "path": references[value], "mode": "download"}
+    if value == "":
+        raise ValueError(f"{step.name}: {port.name} is empty, and a job takes no empty text; leave it out")
     if isinstance(value, str) and any(letter in value for letter in "'\n\r\0"):
         raise ValueError(f"{step.name}: {port.name} holds a quote or a line break, which no command line can carry")
     return value

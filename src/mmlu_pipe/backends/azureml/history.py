@@ -6,7 +6,6 @@ what azure-ai-ml itself sends.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from mmlu_pipe.backends.azureml.clouds import current_cloud
 from mmlu_pipe.backends.azureml.failures import translated
 from mmlu_pipe.backends.base import Status
 from mmlu_pipe.errors import WorkspaceRejected
@@ -27,14 +27,6 @@ __all__ = ["JobState", "RunHistory", "StepState"]
 _API_VERSION = "2024-04-01"
 _PATIENCE_S = 20
 """Seconds for one request with its retries."""
-
-_CLOUDS = {
-    "AzureUSGovernment": ("https://management.usgovcloudapi.net", "https://ml.azure.us"),
-    "AzureChinaCloud": ("https://management.chinacloudapi.cn", "https://ml.azure.cn"),
-}
-"""`AZUREML_CURRENT_CLOUD` → its resource manager, and for whom tokens of AzureML's own services are."""
-
-_PUBLIC = ("https://management.azure.com", "https://ml.azure.com")
 
 _ENDED: Mapping[str, Status] = {"Completed": "completed", "Failed": "failed", "Canceled": "cancelled"}
 """Every other state may still become one of these."""
@@ -111,9 +103,9 @@ class RunHistory:
                 policies.append(BearerTokenCredentialPolicy(client.credential, f"{audience}/.default"))
             return PipelineClient("", policies=policies, connection_timeout=10, read_timeout=_PATIENCE_S)
 
-        manager, service = _CLOUDS.get(os.environ.get("AZUREML_CURRENT_CLOUD", ""), _PUBLIC)
-        self._config, self._workspace = client.config, f"{manager}{client.config.arm_id}"
-        self._manager, self._service = pipeline(manager), pipeline(service)
+        cloud = current_cloud()
+        self._config, self._workspace = client.config, f"{cloud.manager}{client.config.arm_id}"
+        self._manager, self._service = pipeline(cloud.manager), pipeline(cloud.service)
         self._open = pipeline()  # links that hold a signature must not get a token as well
         self._history = ""
 
