@@ -24,12 +24,12 @@ from mmlu_pipe.records import Calibration, JsonObject, ReliabilityBin
 from mmlu_pipe.scoring.accuracy import Outcome, positions
 from mmlu_pipe.scoring.intervals import wilson
 
-__all__ = ["BINS", "Calibrator", "expected_calibration_error"]
+__all__ = ["BINS", "SPELLINGS", "Calibrator", "expected_calibration_error", "options_of"]
 
 BINS = 10
 """Bins of equal width; bin m of them holds the confidences in (m/10, (m + 1)/10], and the first one 0 too."""
 
-_SPELLINGS: dict[str, Callable[[int, Sequence[Any]], str]] = {
+SPELLINGS: dict[str, Callable[[int, Sequence[Any]], str]] = {
     "index": lambda index, _: str(index),
     "number": lambda index, _: str(index + 1),
     "letter": lambda index, _: chr(ord("A") + index),
@@ -81,18 +81,18 @@ class Calibrator:
     def __init__(self, *, response_key: str, correct_key: str) -> None:
         self._response_key = response_key
         self._correct_key = correct_key
-        self._sums = {name: _Sums() for name in _SPELLINGS}
+        self._sums = {name: _Sums() for name in SPELLINGS}
 
     def add(self, line: JsonObject, calls: Iterable[JsonObject]) -> None:
         """Count an answered line; one without a distribution, or with an answer that is no choice, is left out."""
-        found = [options for call in calls if call.get("error") is None if (options := _options(call))]
+        found = [options for call in calls if call.get("error") is None if (options := options_of(call))]
         if not found:
             return
         outcome, pair = positions(line, response_key=self._response_key, correct_key=self._correct_key)
         choices = line.get("choices")
         if pair is None or not isinstance(choices, list):
             return
-        for name, spell in _SPELLINGS.items():
+        for name, spell in SPELLINGS.items():
             correct, said = (spell(index, choices) for index in pair)
             if (said == correct) != (outcome is Outcome.CORRECT):  # two choices of one text
                 continue
@@ -146,7 +146,7 @@ def expected_calibration_error(n_correct: Sequence[int], confidence: Sequence[fl
     return sum(abs(right - sure) for right, sure in zip(n_correct, confidence, strict=True)) / lines
 
 
-def _options(call: JsonObject) -> dict[str, float] | None:
+def options_of(call: JsonObject) -> dict[str, float] | None:
     """Option without blanks around it → probability; None where a call tells of none that is possible."""
     distribution = call.get("distribution")
     if not isinstance(distribution, dict):

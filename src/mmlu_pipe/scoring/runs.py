@@ -106,6 +106,20 @@ class CompletedRun:
         failed = array("Q", (_error_number(self.path, line) for _, line in read_objects(self.folder.errors)))
         return heapq.merge(self._answered(set(failed)), self._failed(), key=lambda scored: scored.number)
 
+    def lines_with_calls(self) -> Iterator[tuple[ScoredLine, list[JsonObject]]]:
+        """Yield the lines in the order of the dataset, each with its calls; those of a run without calls have none.
+
+        Raises:
+            RunFolderError: the files do not fit together.
+            DatasetError: a file cannot be read.
+        """
+        groups = calls_by_line(self.folder.calls) if self.folder.calls.is_file() else iter(())
+        ahead = next(groups, None)
+        for scored in self.lines():
+            while ahead is not None and ahead[0] < scored.number:
+                ahead = next(groups, None)
+            yield scored, ahead[1] if ahead is not None and ahead[0] == scored.number else []
+
     def _failed(self) -> Iterator[ScoredLine]:
         for _, line in read_objects(self.folder.errors):
             yield ScoredLine(_error_number(self.path, line), line, Outcome.FAILED)

@@ -16,7 +16,7 @@ from mmlu_pipe.records import ERROR_KEY, JsonObject
 from mmlu_pipe.reporting.export.columns import Kind, cell, kinds_of, plain
 from mmlu_pipe.reporting.export.source import Source
 from mmlu_pipe.scoring.accuracy import Outcome, positions
-from mmlu_pipe.scoring.calibration import _SPELLINGS, _options
+from mmlu_pipe.scoring.calibration import SPELLINGS, options_of
 from mmlu_pipe.scoring.runs import ScoredLine
 
 __all__ = ["Judged", "Table", "call_table", "error_table", "judged", "letter", "line_table"]
@@ -173,10 +173,10 @@ def _tokens(calls: list[JsonObject], name: str) -> int | None:
 
 def _probability(calls: list[JsonObject], choices: list[Any], pair: tuple[int, int], spelling: str) -> float | None:
     """As the calibration reads the calls of a line (scoring/calibration.py)."""
-    spelt = [_SPELLINGS[spelling](index, choices) for index in range(len(choices))]
+    spelt = [SPELLINGS[spelling](index, choices) for index in range(len(choices))]
     correct, chosen = (spelt[index] for index in pair)
     for call in reversed(calls):
-        options = None if call.get("error") else _options(call)
+        options = None if call.get("error") else options_of(call)
         if options and chosen in options and options.keys() <= set(spelt):
             return options.get(correct, 0.0) / sum(options.values())
     return None

@@ -11,7 +11,6 @@ from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.jsonl import read_objects
 from mmlu_pipe.records import JsonObject, Score
-from mmlu_pipe.scoring.calls import calls_by_line
 from mmlu_pipe.scoring.runs import CompletedRun, ScoredLine
 
 __all__ = ["Source"]
@@ -60,13 +59,7 @@ class Source:
         Raises:
             RunFolderError: the files do not fit together.
         """
-        calls = self.run.folder.calls
-        groups = calls_by_line(calls) if calls.is_file() else iter(())
-        ahead = next(groups, None)
-        for scored in self.run.lines():
-            while ahead is not None and ahead[0] < scored.number:
-                ahead = next(groups, None)
-            yield scored, ahead[1] if ahead is not None and ahead[0] == scored.number else []
+        return self.run.lines_with_calls()
 
     def calls(self) -> Iterator[JsonObject]:
         """Yield the model calls in the order of the dataset."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mmlu_pipe.records import ERROR_KEY, JsonObject, Score
 from mmlu_pipe.scoring.accuracy import Outcome, positions
-from mmlu_pipe.scoring.calls import calls_by_line
 from mmlu_pipe.scoring.runs import CompletedRun, ScoredLine
 
 __all__ = ["CHUNK", "Evidence", "gather", "letter"]
@@ -60,7 +59,7 @@ def gather(run: CompletedRun, score: Score) -> Evidence:
     tokens: dict[str, list[int]] = {"prompt_tokens": [], "completion_tokens": []}
     first_failures: dict[str, str] = {}
     keys = {"response_key": score.response_key, "correct_key": score.correct_key}
-    for scored, calls in _with_calls(run):
+    for scored, calls in run.lines_with_calls():
         subject = scored.line.get("subject")
         place = subjects.setdefault(subject if isinstance(subject, str) else "", len(subjects))
         row, details = _told(scored, calls, **keys)
@@ -89,16 +88,6 @@ def gather(run: CompletedRun, score: Score) -> Evidence:
 def letter(index: int) -> str:
     """The letter of a choice: A for 0; a number where the letters end."""
     return chr(ord("A") + index) if 0 <= index < 26 else str(index)
-
-
-def _with_calls(run: CompletedRun) -> Iterator[tuple[ScoredLine, list[JsonObject]]]:
-    groups = calls_by_line(run.folder.calls) if run.folder.calls.is_file() else iter(())
-    ahead = next(groups, None)
-    for scored in run.lines():
-        while ahead is not None and ahead[0] < scored.number:
-            ahead = next(groups, None)
-        made = ahead[1] if ahead is not None and ahead[0] == scored.number else []
-        yield scored, made
 
 
 def _told(
