@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlu_pipe.backends.base import Description, PlannedAsset
+from mmlu_pipe.backends.base import Description
 from mmlu_pipe.config import RunConfig, load_computes
 from mmlu_pipe.errors import ConfigError, DatasetError, MmluPipeError, RunFolderError, WorkspaceRejected
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.pipeline import Pipeline
 from mmlu_pipe.plugins import hookimpl
-from mmlu_pipe.records import JsonObject
 from mmlu_pipe.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -31,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["AzureMLBackend"]
 
 _log = logging.getLogger("mmlu_pipe.backends")
-
-PLANNED_JOB = "JOB"
-"""Stands for the name of a job that is only planned."""
 
 
 class AzureMLBackend:
@@ -74,14 +68,14 @@ class AzureMLBackend:
         Raises:
             MmluPipeError: an option or a configuration file is refused.
         """
-        from mmlu_pipe.backends.azureml.environment import differing_pins, missing_plugins
+        from mmlu_pipe.backends.azureml.description import PLANNED_JOB, description
         from mmlu_pipe.backends.azureml.workspace import load_workspace
 
         workspace = load_workspace(config.workspace_config)
         config = _resuming(config, workspace)
-        resumable = True
         planned = _submission(pipeline, config, PLANNED_JOB)
         there: dict[str, bool] = {}
+        resumable = True
         if ask_service:
             from mmlu_pipe.backends.azureml.client import connect
             from mmlu_pipe.backends.azureml.register import look_up
@@ -90,33 +84,8 @@ class AzureMLBackend:
             with connect(workspace) as client:
                 there = look_up(client, planned)
                 resumable = config.resume_from is None or checkpoints_exist(client, config.resume_from)
-        lacking, objections = missing_plugins(config.extra_package), []
-        own_environment = config.environment is None and config.components is None
-        if own_environment:
-            objections = [
-                f"the plugin {name} is loaded here, and a job would lack it; add --extra-package {name}==VERSION, or "
-                "uninstall it"
-                for name in lacking
-            ]
-            objections += differing_pins()
-        objections += [
-            f"{reference} is not in the {workspace.shown}"
-            for reference in (*planned.uses, *planned.computes)
-            if there.get(reference) is False
-        ]
-        if not resumable:
-            objections.append(_nothing_to_resume(config, workspace))
-        assets = [
-            PlannedAsset(asset.kind, asset.name, asset.version, asset.sha256, there.get(asset.reference))
-            for asset in planned.assets
-        ]
-        commands = {name: _with_values(_command(pipeline, name), node) for name, node in planned.job["jobs"].items()}
-        notes = [f"to {workspace.shown}", *(f"uses {reference}" for reference in planned.uses)]
-        if config.identity == "managed" and "compute" not in _asking_node(planned):
-            notes.append("serverless compute has no identity of its own: see docs/workspace.md, or name a cluster")
-        if not own_environment:
-            notes += [f"the plugin {name} is loaded here; see that the environment has it" for name in lacking]
-        return Description(assets, commands, _documents(planned), objections, notes)
+        objections = [] if resumable else [_nothing_to_resume(config, workspace)]
+        return description(planned, pipeline, config, workspace, there, objections)
 
     def submit(self, pipeline: Pipeline, config: RunConfig, folder: RunFolder, manifest: Manifest) -> AzureMLRun:
         """Register what is not there yet, and create the job; or find the job of the folder's run again.
@@ -257,44 +226,3 @@ def _submission(pipeline: Pipeline, config: RunConfig, job_name: str) -> Submiss
         )
     assert config.other_config is not None  # a backend that asks live has one
     return submission(pipeline, config, load_computes(config.other_config), job_name)
-
-
-def _asking_node(planned: Submission) -> JsonObject:
-    """The step that has an identity: the one that asks."""
-    (node,) = (node for node in planned.job["jobs"].values() if "identity" in node)
-    found: JsonObject = node
-    return found
-
-
-def _command(pipeline: Pipeline, step_name: str) -> str:
-    from mmlu_pipe.backends.azureml.documents import command_line
-
-    (step,) = (step for step in pipeline.steps if step.name == step_name)
-    return command_line(step.component)
-
-
-def _with_values(command: str, node: JsonObject) -> str:
-    """The command as the service will render it: literals put in, optional arguments without a value taken out."""
-    values = {f"inputs.{name}": value for name, value in node["inputs"].items()}
-
-    def optional(found: re.Match[str]) -> str:
-        names = re.findall(r"\$\{\{([\w.]+)\}\}", found[1])
-        return found[1] if all(name in values for name in names) else ""
-
-    def shown(found: re.Match[str]) -> str:
-        value = values.get(found[1])
-        return found[0] if value is None or isinstance(value, dict) else str(value)
-
-    command = re.sub(r"\$\[\[(.*?)\]\]", optional, command)
-    return re.sub(r" {2,}", " ", re.sub(r"\$\{\{([\w.]+)\}\}", shown, command))
-
-
-def _documents(planned: Submission) -> dict[str, str]:
-    """File name → YAML of everything that is sent."""
-    import yaml
-
-    documents = {f"{asset.kind}-{asset.name}.yml": asset.document for asset in planned.assets}
-    return {
-        name: yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=100)
-        for name, document in (documents | {"job.yml": planned.job}).items()
-    }
