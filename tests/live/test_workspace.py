@@ -63,12 +63,24 @@ def again(machine: Machine, cassette: Path, job: Job) -> Job:
     return submit(machine, "again", f"--cassette={cassette}")
 
 
+SLOWLY = """
+import time
+
+answered = guidance_generation
+
+
+def guidance_generation(lm, input):
+    time.sleep(60)  # its job is cancelled meanwhile, also where a node is there at once
+    return answered(lm, input)
+"""
+
+
 @pytest.fixture(scope="module")
 def changed(machine: Machine, job: Job) -> tuple[Job, dict[str, Any]]:
     """Another program, whose job is cancelled at once."""
     assert job.told["status"] == "completed"
     text = (machine.folder / "program.py").read_text(encoding="utf-8")
-    (machine.folder / "changed.py").write_text(f"{text}\n# {time.time_ns()}\n", encoding="utf-8")
+    (machine.folder / "changed.py").write_text(f"{text}\n# {time.time_ns()}\n{SLOWLY}", encoding="utf-8")
     submitted = submit(machine, "changed", "--no-gate", program="changed.py")
     return submitted, machine("cancel", submitted.name, "--json").json
 
