@@ -9,9 +9,9 @@ JOB_PYTHON ?= python3.11
 JOB_VENV := build/environment
 OLDEST := .venv-oldest
 OLDEST_SDK := azure-ai-ml==1.26.0 azure-common==1.1.28
-WITH_OLDEST := rehearse/test_evidence $(patsubst %,backends/azureml/test_%,bodies register run submit)
+WITH_OLDEST := rehearse/test_evidence $(patsubst %,backends/azureml/test_%,bodies register)
 
-.PHONY: help install run test test-oldest lint types docs-check bench record-sample environment clean
+.PHONY: help install run test test-oldest test-live-on-twin lint types docs-check bench record-sample environment clean
 
 help:
 	@echo "make run         evaluate the bundled sample on the bundled recordings (no account, no network)"
@@ -54,7 +54,11 @@ $(VENV)/installed-rehearsal: src/mmlu_pipe/rehearsal/azurite/package-lock.json e
 	@$(BIN)/python -m mmlu_pipe.rehearsal && touch $@ || test "$$CI" != true
 
 test: $(VENV)/installed-test $(VENV)/installed-rehearsal
-	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)  # much of it waits for processes
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+
+# All tests of tests/live, which need Azure, against the twin: minutes.
+test-live-on-twin: $(VENV)/installed-test $(VENV)/installed-rehearsal
+	MMLU_PIPE_LIVE_ON_TWIN=1 $(BIN)/python -m pytest tests/live/test_on_the_twin.py $(ARGS)
 
 # The oldest azure-ai-ml that pyproject.toml allows, beside everything else as it is pinned. The tests left out are slow, or
 # need no SDK.

@@ -1,4 +1,4 @@
-"""A headless Chromium for the session, and pages in it that must neither complain nor ask the network for anything."""
+"""A headless Chromium for a module, and pages in it that must neither complain nor ask the network for anything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUIET = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its driver keeps an event loop running in this thread, which no other test may meet
 def chromium() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:

@@ -1,7 +1,7 @@
 """Live tests: off by default. See docs/live.md for how to run them, and what they cost.
 
 Without MMLU_PIPE_LIVE=1 they are not collected; with it nothing else in this folder is. What they found is written to
-evidence.json.
+evidence.json. MMLU_PIPE_LIVE_ON_TWIN=1 runs them all against the twin (`make test-live-on-twin`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tests.live.evidence import EVIDENCE, note
 LIVE = os.environ.get("MMLU_PIPE_LIVE") == "1"
 LIVE_MODULES = ["test_endpoint.py", "test_workspace.py"]
 OFFLINE_MODULES = ["test_claims.py", "test_on_the_twin.py"]
-collect_ignore = OFFLINE_MODULES if LIVE else LIVE_MODULES
+ON_THE_TWIN = ["test_on_the_twin.py"] if os.environ.get("MMLU_PIPE_LIVE_ON_TWIN") != "1" else []  # it takes minutes
+collect_ignore = OFFLINE_MODULES if LIVE else LIVE_MODULES + ON_THE_TWIN
 
 LINES = 24
 _outcomes: dict[str, bool] = {}

@@ -45,7 +45,7 @@ def test_without_a_difference_at_most_5_percent_are_found_to_differ(differing):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 def test_holms_values_are_those_of_statsmodels(p_values):
     known = multipletests(p_values, method="holm")[1]
     assert holm(p_values) == pytest.approx(list(known), abs=1e-12)
