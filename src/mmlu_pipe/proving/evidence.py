@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmlu_pipe.backends.azureml.environment import normalised
 from mmlu_pipe.backends.azureml.snapshot import write_snapshot
 from mmlu_pipe.config import IDENTITIES
 from mmlu_pipe.proving.compare import first_difference
@@ -102,9 +103,9 @@ def _environment(seen: Seen) -> tuple[bool, str]:
         each["pip"] for each in yaml.safe_load(conda)["dependencies"] if isinstance(each, dict) and "pip" in each
     )
     listed = subprocess.run([str(seen.interpreter), "-c", _LIST_PACKAGES], capture_output=True, check=True)  # noqa: S603
-    there = {_normalised(name): version for name, version in json.loads(listed.stdout).items()}
+    there = {normalised(name): version for name, version in json.loads(listed.stdout).items()}
     pins = [pin.partition("==")[::2] for pin in wanted if "==" in pin]
-    strange = [f"{name} {version}" for name, version in pins if there.get(_normalised(name)) != version]
+    strange = [f"{name} {version}" for name, version in pins if there.get(normalised(name)) != version]
     if strange:
         return False, f"the steps' Python lacks {len(strange)} of the pins, the first: {strange[0]}"
     if "mmlu-pipe" in there:
@@ -201,10 +202,6 @@ def _network(seen: Seen) -> tuple[bool, str]:
     if strangers:
         return False, f"asked for hosts that no workspace has: {', '.join(strangers)}"
     return True, f"{len(kept)} requests to {len({request.host for request in kept})} hosts, and to no other"
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
 def _message(error: Mapping[str, Any] | None) -> str:

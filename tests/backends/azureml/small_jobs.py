@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import tempfile
+import time
 import uuid
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from mmlu_pipe.backends.azureml.submission import output_uri
 from mmlu_pipe.components.jsonl_score_multiplechoice import jsonl_score_multiplechoice
-from mmlu_pipe.rehearsal import Azurite, Run, Twin
+from mmlu_pipe.rehearsal import Azurite, Run, RunningStep, Twin
 from tests.rehearsal.rest import ask, component, node, workspace_url
 
 LINE: dict[str, Any] = {
@@ -126,3 +127,16 @@ def submit(
     status, answer = ask(twin, workspace_url(twin, f"/jobs/{name}"), "PUT", body={"properties": body})
     assert status == 201, answer
     return twin.job(name)
+
+
+WAITS_ON_ITS_FIRST_NODE = "test -e ${{outputs.run_facts}} || { touch ${{outputs.run_facts}}; echo waiting; sleep 60; }"
+"""A command that `preempt_once_it_waits` takes the node from, and that ends at once on the next one."""
+
+
+def preempt_once_it_waits(step: RunningStep) -> None:
+    """A drill: the first node of the step that asks is taken away."""
+    while step.name == ASKS and step.attempt == 1 and not step.ended:
+        if "waiting" in step.log():
+            step.preempt()
+            return
+        time.sleep(0.05)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,17 @@ from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.rehearsal import Azurite, Run, RunningStep, Twin, Workspace, expired_token
 from mmlu_pipe.runfolder import alone
 from tests.backends.azureml.conftest import Failed, InFork
-from tests.backends.azureml.small_jobs import ASKS, FILES, NAMES, checkpoint, contents, facts, submit
+from tests.backends.azureml.small_jobs import (
+    ASKS,
+    FILES,
+    NAMES,
+    WAITS_ON_ITS_FIRST_NODE,
+    checkpoint,
+    contents,
+    facts,
+    preempt_once_it_waits,
+    submit,
+)
 
 TASKS = "tests.backends.azureml.tasks_jobs"
 
@@ -277,16 +286,8 @@ def test_a_place_where_no_folder_can_be_made_is_named(twin: Twin, in_fork: InFor
 def test_a_preempted_job_completes_as_if_nothing_had_happened(
     make_twin: Callable[..., Twin], in_fork: InFork, tmp_path: Path
 ) -> None:
-    def preempt(step: RunningStep) -> None:
-        while step.name == ASKS and step.attempt == 1 and not step.ended:
-            if "waiting" in step.log():
-                step.preempt()
-                return
-            time.sleep(0.05)
-
-    twin = make_twin(drill=preempt)
-    mark = "${{outputs.run_facts}}"
-    job = submit(twin, first=f"test -e {mark} || {{ touch {mark}; echo waiting; sleep 60; }}", writes=contents())
+    twin = make_twin(drill=preempt_once_it_waits)
+    job = submit(twin, first=WAITS_ON_ITS_FIRST_NODE, writes=contents())
     found = wait(in_fork, twin, job.name, tmp_path / "run")
     assert (found["status"], (tmp_path / "run" / "output.jsonl").read_bytes()) == ("completed", FILES["output_dataset"])
 

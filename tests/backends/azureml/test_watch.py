@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from hypothesis import strategies as st
 
 from mmlu_pipe.backends.azureml.history import StepState
 from mmlu_pipe.backends.azureml.watch import LogReader
-from mmlu_pipe.rehearsal import Fault, RunningStep, Twin, cut, expired_token, server_error, too_many_requests
+from mmlu_pipe.rehearsal import Fault, Twin, cut, expired_token, server_error, too_many_requests
 from tests.backends.azureml.conftest import Failed, InFork
-from tests.backends.azureml.small_jobs import ASKS, SCORES, submit
+from tests.backends.azureml.small_jobs import ASKS, SCORES, WAITS_ON_ITS_FIRST_NODE, preempt_once_it_waits, submit
 
 TASKS = "tests.backends.azureml.tasks_jobs"
 
@@ -137,16 +136,8 @@ def test_a_log_that_begins_anew_is_told_from_its_beginning() -> None:
 def test_a_step_that_starts_again_on_another_node_is_followed_there(
     make_twin: Callable[..., Twin], in_fork: InFork
 ) -> None:
-    def preempt(step: RunningStep) -> None:
-        while step.name == ASKS and step.attempt == 1 and not step.ended:
-            if "waiting" in step.log():
-                step.preempt()
-                return
-            time.sleep(0.05)
-
-    twin = make_twin(drill=preempt)
-    mark = "${{outputs.run_facts}}"
-    job = submit(twin, first=f"test -e {mark} || {{ touch {mark}; echo waiting; sleep 60; }}")
+    twin = make_twin(drill=preempt_once_it_waits)
+    job = submit(twin, first=WAITS_ON_ITS_FIRST_NODE)
     told = follow(in_fork, twin, job.name)["told"]
     assert told.count(f"{ASKS} | step {ASKS}") == 2
 

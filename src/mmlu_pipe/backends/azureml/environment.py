@@ -12,7 +12,15 @@ from mmlu_pipe.hookspecs import PROJECT
 from mmlu_pipe.plugins import manager
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["IMAGE", "PYTHON", "differing_pins", "environment_document", "job_requirements", "missing_plugins"]
+__all__ = [
+    "IMAGE",
+    "PYTHON",
+    "differing_pins",
+    "environment_document",
+    "job_requirements",
+    "missing_plugins",
+    "normalised",
+]
 
 IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:20260715.v1"
 """The base image. Its Miniconda makes an environment with a Python of our choice."""
@@ -51,7 +59,7 @@ def job_requirements(extra: Sequence[str] = ()) -> tuple[str, ...]:
                 "the workspace could read; use an address without one",
                 key="extra_package",
             )
-        pin = pins.get(_normalised(found[1]))
+        pin = pins.get(normalised(found[1]))
         if pin is None:
             more.append(text.strip())
         elif found[2].replace(" ", "") not in ("", f"=={pin.partition('==')[2]}"):
@@ -84,14 +92,14 @@ def missing_plugins(extra: Sequence[str] = ()) -> list[str]:
     Raises:
         ConfigError: see `job_requirements`.
     """
-    there = {_normalised(re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]) for text in job_requirements(extra)}
+    there = {normalised(re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]) for text in job_requirements(extra)}
     loaded = manager()
     names = {
         entry.dist.name if entry.dist is not None else entry.name
         for entry in importlib.metadata.entry_points(group=PROJECT)
         if loaded.has_plugin(entry.name)
     }
-    return sorted(name for name in names if _normalised(name) not in there)
+    return sorted(name for name in names if normalised(name) not in there)
 
 
 def differing_pins() -> list[str]:
@@ -104,9 +112,9 @@ def differing_pins() -> list[str]:
 def _pins() -> dict[str, str]:
     """Normalised name → `name==version`."""
     lines = bundled_requirements().read_text(encoding="utf-8").splitlines()
-    return {_normalised(line.partition("==")[0]): line for line in lines if line and not line.startswith("#")}
+    return {normalised(line.partition("==")[0]): line for line in lines if line and not line.startswith("#")}
 
 
-def _normalised(name: str) -> str:
+def normalised(name: str) -> str:
     """A package's name as indexes compare it. Source: PyPA, "Names and normalization"."""
     return re.sub(r"[-_.]+", "-", name).lower()

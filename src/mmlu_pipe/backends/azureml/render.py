@@ -62,38 +62,44 @@ def submission(pipeline: Pipeline, config: RunConfig, computes: Computes, job_na
                 else:
                     uses.append(reference)
                     files[value] = BoundFile(value, sha256_file(value), reference)
-    if config.components is not None:
-        registry, published = published_components(config.components)
-        components = {
-            step.component.name: f"azureml://registries/{registry}/components/{step.component.name}/versions/{published}"
-            for step in pipeline.steps
-        }
-        uses += components.values()
-        if config.environment is not None or config.extra_package:
-            raise ConfigError(
-                "--components have an environment of their own: leave out --environment and --extra-package",
-                key="components",
-            )
-    else:
-        if config.environment is not None:
-            if config.extra_package:
-                raise ConfigError(
-                    "--extra-package goes into an environment that is made; leave out --environment", key="environment"
-                )
-            environment = environment_reference(config.environment)
-            uses.append(environment)
-        else:
-            made = environment_asset(config.extra_package, version)
-            assets.append(made)
-            environment = made.reference
-        found = component_assets([step.component for step in pipeline.steps], environment, version)
-        assets += found
-        components = {asset.name: asset.reference for asset in found}
+    components, to_make, to_find = _components(pipeline, config, version)
+    assets += to_make
+    uses += to_find
     references = {path: file.reference for path, file in files.items()}
     job = _job(pipeline, config, computes, job_name, components, references)
     own = tuple(dict.fromkeys(name for name in (computes.aoai, computes.general) if name != SERVERLESS))
     outputs = {name: str(output["path"]) for name, output in job["outputs"].items()}
     return Submission(job_name, pipeline.name, tuple(assets), tuple(uses), own, job, outputs, tuple(files.values()))
+
+
+def _components(
+    pipeline: Pipeline, config: RunConfig, version: Callable[[str], str]
+) -> tuple[dict[str, str], list[Asset], list[str]]:
+    """Name → reference of the steps' components, with the assets to make and the references to find for them."""
+    if config.components is not None:
+        if config.environment is not None or config.extra_package:
+            raise ConfigError(
+                "--components have an environment of their own: leave out --environment and --extra-package",
+                key="components",
+            )
+        registry, published = published_components(config.components)
+        there = {
+            step.component.name: f"azureml://registries/{registry}/components/{step.component.name}/versions/{published}"
+            for step in pipeline.steps
+        }
+        return there, [], list(there.values())
+    if config.environment is None:
+        environment = environment_asset(config.extra_package, version)
+        made, used, reference = [environment], [], environment.reference
+    elif config.extra_package:
+        raise ConfigError(
+            "--extra-package goes into an environment that is made; leave out --environment", key="environment"
+        )
+    else:
+        reference = environment_reference(config.environment)
+        made, used = [], [reference]
+    own = component_assets([step.component for step in pipeline.steps], reference, version)
+    return {asset.name: asset.reference for asset in own}, [*made, *own], used
 
 
 def data_asset(path: Path, version: Callable[[str], str], *, prefix: str = "") -> Asset:
