@@ -235,6 +235,11 @@ def test_reasoning_tokens_are_counted_as_part_of_the_completion(recorded: Any) -
 def test_calls_of_a_line_are_those_of_the_run_or_of_the_verification(recorded: Any, tmp_path: Path) -> None:
     cassette, run = recorded(TWICE)
     assert estimate(run=run, lines=50).calls.value == 100
+    told = estimate(cassette=cassette, lines=50)
+    assert (told.calls.value, told.notes) == (100, ())  # by the run that recorded
+    provenance = json.loads((cassette / "provenance.json").read_text(encoding="utf-8"))
+    del provenance["calls"]  # as earlier versions wrote it
+    (cassette / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
     guessed = estimate(cassette=cassette, lines=50)
     assert guessed.calls.value == 50
     assert "calls per line are not known, 1 is assumed" in guessed.notes[0]

@@ -96,11 +96,14 @@ def test_two_programs_stay_apart(write):
         ("x = 1\n", "has no function guidance_generation(lm, input) -> dict; define it"),
         ("guidance_generation = 7\n", "has no function guidance_generation"),
         ("", "has no function guidance_generation"),
-        ("def guidance_generation(lm):\n    return {}\n", "must take (lm, input): too many positional arguments"),
+        (
+            "def guidance_generation(lm):\n    return {}\n",
+            "must take (lm, input) or (lm, input, examples): too many positional arguments",
+        ),
         ("def guidance_generation():\n    return {}\n", "must take (lm, input)"),
         (
-            "def guidance_generation(lm, input, extra):\n    return {}\n",
-            "must take (lm, input): missing",
+            "def guidance_generation(lm, input, examples, extra):\n    return {}\n",
+            "must take (lm, input) or (lm, input, examples): missing",
         ),
         ("def guidance_generation(*, lm, input):\n    return {}\n", "must take (lm, input)"),
         ("async def guidance_generation(lm, input):\n    return {}\n", "is async; make it a plain function"),

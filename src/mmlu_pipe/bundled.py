@@ -10,6 +10,7 @@ __all__ = [
     "bundled_program",
     "bundled_programs",
     "bundled_requirements",
+    "default_examples",
 ]
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -19,6 +20,11 @@ SAMPLE_DATASETS = {
     "sample_dev": _PACKAGE / "dataset" / "sample_dev.jsonl",
 }
 """Datasets that can be named without a file: the scored split, and the few-shot one."""
+
+
+def default_examples(dataset: str) -> str | None:
+    """The dataset whose lines are examples for another, where none is named."""
+    return "sample_dev" if dataset == "sample" else None
 
 
 def _root() -> Path:

@@ -66,6 +66,8 @@ class RunConfig:
     Attributes:
         dataset: a JSONL file, `sample`, or the name of a file in the data folder.
         guidance_program: a Python file, or the name of a bundled program.
+        examples: a dataset like `dataset`, whose lines a program may show; None is `sample_dev` for `sample`.
+        program_option: options of the program, each `KEY=VALUE`.
         backend: where the pipeline runs.
         other_config: JSON file with the `aoai_*` keys; None means no live endpoint.
         workspace_config: AzureML `config.json`; only a cloud backend reads it.
@@ -105,6 +107,8 @@ class RunConfig:
 
     dataset: str = "sample"
     guidance_program: str = "zero_shot"
+    examples: str | None = None
+    program_option: tuple[str, ...] = ()
     backend: str = "local"
     other_config: Path | None = None
     workspace_config: Path = Path("config.json")

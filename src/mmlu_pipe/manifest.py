@@ -23,6 +23,7 @@ from mmlu_pipe.runfolder import refuse_another_run, unwritable
 __all__ = ["Manifest", "deployment_digest"]
 
 _FORMAT = 2
+_INPUT_FACTS = {"dataset": "dataset", "guidance_program": "program", "examples": "examples"}
 _PACKAGES = ("guidance", "openai", "vcrpy", "azure-identity")
 
 
@@ -107,7 +108,7 @@ class Manifest:
         """
         found = cls.__new__(cls)
         found._path, found._previous = path, {}
-        inputs = {"dataset": facts.get("dataset"), "guidance_program": facts.get("program")}
+        inputs = {name: facts.get(fact) for name, fact in _INPUT_FACTS.items()}
         found._value = {
             "format": _FORMAT,
             "status": "running",
@@ -250,7 +251,7 @@ def _options(config: RunConfig) -> JsonObject:
         found["identity"] = "client id"
     return found | {
         name: Path(found[name]).name
-        for name in ("dataset", "guidance_program", "resume_from")
+        for name in ("dataset", "guidance_program", "examples", "resume_from")
         if found[name] is not None
     }
 

@@ -49,6 +49,8 @@ def mmlu_pipeline(
     program: Path,
     endpoint: Endpoint | None,
     cassette: Path | None,
+    examples: Path | None = None,
+    program_options: Mapping[str, Any] | None = None,
     dataset_keys: Sequence[str] = (),
 ) -> Pipeline:
     """Component 1 on the dataset, component 2 on what it wrote.
@@ -59,6 +61,8 @@ def mmlu_pipeline(
         program: the located program.
         endpoint: the deployment, None for a replay by provenance.
         cassette: recordings to play from or record into.
+        examples: the located examples, for a program that shows some.
+        program_options: the program's options.
         dataset_keys: keys that the dataset's lines have, none of which can be the response; () if not known.
     """
     components: dict[str, Component] = registry("components")
@@ -68,6 +72,8 @@ def mmlu_pipeline(
         {
             "guidance_program": program,
             "input_dataset": dataset,
+            "examples_dataset": examples,
+            "program_options": _argument(dict(program_options)) if program_options else None,
             "azure_openai_endpoint": endpoint and endpoint.endpoint,
             "azure_openai_deployment": endpoint and endpoint.deployment,
             "azure_openai_model": endpoint and endpoint.model,

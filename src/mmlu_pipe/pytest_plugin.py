@@ -208,12 +208,19 @@ def mmlu_model(_mmlu_new_line: _NewLine) -> Model:
 
 @pytest.fixture
 def mmlu_run_line(_mmlu_case: _Case, _mmlu_new_line: _NewLine) -> Callable[..., dict[str, Any]]:
-    """`mmlu_run_line(line, program=None)`: the keys that a guidance program adds to one line."""
+    """`mmlu_run_line(line, program=None, examples=None, **options)`: the keys that a program adds to one line."""
+    from mmlu_pipe.dataset.locate import locate
     from mmlu_pipe.engine.contract import checked_outputs, refuse_hidden_failures
     from mmlu_pipe.programs import load_program, locate_program
 
-    def run_line(line: Mapping[str, Any], program: _PathLike | None = None) -> dict[str, Any]:
-        loaded = load_program(locate_program(_mmlu_case.path(program or _mmlu_case.program)))
+    def run_line(
+        line: Mapping[str, Any],
+        program: _PathLike | None = None,
+        examples: _PathLike | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        shown = None if examples is None else locate(_mmlu_case.path(examples), _mmlu_case.item.path.parent)
+        loaded = load_program(locate_program(_mmlu_case.path(program or _mmlu_case.program)), options, shown)
         model, session = _mmlu_new_line(line.get("subject"))
         outputs = loaded.function(model, copy.deepcopy(dict(line)))
         refuse_hidden_failures(session, loaded)

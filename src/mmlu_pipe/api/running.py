@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlu_pipe.bundled import bundled_cassette, bundled_program
+from mmlu_pipe.bundled import bundled_cassette, bundled_program, default_examples
 from mmlu_pipe.config import RunConfig, load_endpoint
 from mmlu_pipe.errors import BackendNotInstalled, ConfigError, SubmissionBlocked
 from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.jsonl import parse_line_numbers
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.plugins import objections_to, registry
+from mmlu_pipe.programs import load_program, locate_program, option_texts, parse_options
 from mmlu_pipe.records import JsonObject
 from mmlu_pipe.runfolder import RunFolder
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mmlu_pipe.backends.base import Backend, Description, Run
     from mmlu_pipe.forecast.figures import Estimate
     from mmlu_pipe.pipeline import Pipeline
+    from mmlu_pipe.programs import Program
     from mmlu_pipe.records import Endpoint
 
 __all__ = ["Plan", "config_of", "plan", "plan_of", "run", "start"]
@@ -32,6 +34,8 @@ def run(
     dataset: PathLike = "sample",
     guidance_program: PathLike = "zero_shot",
     *,
+    examples: PathLike | None = None,
+    program_option: str | Sequence[str] | Mapping[str, Any] = (),
     backend: str = "local",
     other_config: PathLike | None = None,
     workspace_config: PathLike = "config.json",
@@ -85,13 +89,15 @@ def run(
 
 def config_of(**options: Any) -> RunConfig:
     """The options of `run` as Python gives them: paths as text, one text where several are possible."""
-    for name in ("dataset", "guidance_program", "max_errors"):
-        if name in options:
+    for name in ("dataset", "guidance_program", "examples", "max_errors"):
+        if options.get(name) is not None:
             options[name] = str(options[name])
+    if isinstance(options.get("program_option"), Mapping):
+        options["program_option"] = option_texts(options["program_option"])
     for name in ("other_config", "workspace_config", "cassette", "output_dir", "data_dir"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
-    for name in ("require", "extra_package"):
+    for name in ("program_option", "require", "extra_package"):
         if name in options:
             options[name] = (options[name],) if isinstance(options[name], str) else tuple(options[name])
     return RunConfig(**options)
@@ -106,10 +112,13 @@ def start(config: RunConfig) -> Run:
     ready = _prepare(config)
     if objections := ready.objections:
         raise SubmissionBlocked("not submitted:\n" + "\n".join(f"  {text}" for text in objections), objections)
-    inputs = {"dataset": ready.dataset, "guidance_program": ready.program}
+    config = ready.config
+    inputs = {"dataset": ready.dataset, "guidance_program": ready.program.path}
+    if ready.examples is not None:
+        inputs["examples"] = ready.examples
     if ready.cassette is not None and ready.cassette.is_dir():
         inputs["cassette"] = ready.cassette
-    with RunFolder.open(config.output_dir, f"{ready.dataset.stem}-{ready.program.stem}") as folder:
+    with RunFolder.open(config.output_dir, f"{ready.dataset.stem}-{ready.program.path.stem}") as folder:
         manifest = Manifest(folder.manifest, config, inputs, ready.endpoint)
         return ready.backend.submit(ready.pipeline, config, folder, manifest)
 
@@ -182,12 +191,13 @@ def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLik
 
 @dataclass(frozen=True)
 class _Ready:
-    """A run for which everything was found and checked."""
+    """A run for which everything was found and checked; its options tell what is settled by now."""
 
     config: RunConfig
     backend: Backend
     dataset: Path
-    program: Path
+    program: Program
+    examples: Path | None
     endpoint: Endpoint | None
     cassette: Path | None
     lines: int
@@ -203,11 +213,13 @@ class _Ready:
             "backend": config.backend,
             "demands_verification": self.backend.demands_verification and config.gate,
             "dataset": self.dataset,
-            "program": self.program,
+            "program": self.program.path,
+            "examples": self.examples,
             "lines": self.lines,
             "cassette": self.cassette,
             "model": self.endpoint and self.endpoint.model,
-            "asked_with": {name: getattr(config, name) for name in ("select_strategy", "seed", "reasoning_effort")},
+            "asked_with": {name: getattr(config, name) for name in ("select_strategy", "seed", "reasoning_effort")}
+            | {"program_options": dict(self.program.options) or None},
             "assets": self.description.assets,
             "commands": self.description.commands,
             "documents": self.description.documents,
@@ -217,26 +229,39 @@ class _Ready:
 
 def _prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = False) -> _Ready:
     from mmlu_pipe.dataset.schema import check_dataset
+    from mmlu_pipe.engine.contract import check_lines
+    from mmlu_pipe.engine.lines import Lines
     from mmlu_pipe.pipeline import mmlu_pipeline
-    from mmlu_pipe.programs import load_program, locate_program
 
     config.check()
     backend = _backend(config.backend)
-    program = locate_program(config.guidance_program)
-    endpoint, cassette = _answers(config, program, backend)
+    path = locate_program(config.guidance_program)
+    endpoint, cassette = _answers(config, path, backend)
     dataset = backend.locate(config, ask_service=not offline)
     facts = check_dataset(dataset, correct_key=config.correct_key)
-    load_program(program)
+    name = config.examples or default_examples(config.dataset)
+    examples = None if name is None else backend.locate(replace(config, dataset=name), ask_service=not offline)
+    program = load_program(path, parse_options(config.program_option), examples)
+    if not program.shows_examples:
+        name = examples = None
+    elif examples is not None:
+        check_dataset(examples, correct_key=config.correct_key)
+    if program.check is not None:
+        wanted = None if config.lines is None else parse_line_numbers(config.lines)
+        check_lines(program, Lines(dataset, wanted, config.limit).read(), dataset.name)
+    config = replace(config, examples=name, program_option=option_texts(program.options))
     pipeline = mmlu_pipeline(
         config,
         dataset=dataset,
-        program=program,
+        program=path,
         endpoint=endpoint,
         cassette=None if backend.asks_live else cassette,
+        examples=examples,
+        program_options=program.options,
         dataset_keys=facts.keys,
     )
     description = backend.describe(pipeline, config, ask_service=ask_service)
-    return _Ready(config, backend, dataset, program, endpoint, cassette, facts.lines, pipeline, description)
+    return _Ready(config, backend, dataset, program, examples, endpoint, cassette, facts.lines, pipeline, description)
 
 
 def _backend(name: str) -> Backend:

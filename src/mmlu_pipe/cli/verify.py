@@ -26,6 +26,8 @@ _NO_CALLS = "no model call in them"
 @click.option("--dataset", "--dataset-name", required=True, metavar="FILE|sample|NAME", help="Dataset that will run.")
 @click.option("--guidance-program", required=True, metavar="FILE|NAME", help="Guidance program that will run.")
 @click.option("--cassette", required=True, type=_FOLDER, help="Folder of recordings; the record goes into it.")
+@click.option("--examples", metavar="FILE|NAME", help="Dataset of examples, for a program that shows some.")
+@click.option("--program-option", multiple=True, metavar="KEY=VALUE", help="Option of the guidance program.")
 @click.option("--other-config", type=_FILE, help="The deployment that will be asked; it is only compared.")
 @click.option("--gate-lines", default="2", show_default=True, metavar="N|all", help="Lines of each subject to replay.")
 @click.option(

@@ -15,10 +15,10 @@ from mmlu_pipe.config import AUTH_MODES, IDENTITIES, OUTPUT_ENCODINGS, RECORD_MO
 from mmlu_pipe.engine.lines import Lines
 from mmlu_pipe.errors import ConfigError, RecordingError, RunCancelled, RunFolderError
 from mmlu_pipe.hashing import sha256_file, sha256_folder
-from mmlu_pipe.jsonl import parse_line_numbers
+from mmlu_pipe.jsonl import parse_line_numbers, parse_object
 from mmlu_pipe.manifest import deployment_digest
 from mmlu_pipe.plugins import hookimpl, notify
-from mmlu_pipe.programs import load_program
+from mmlu_pipe.programs import load_program, option_texts
 from mmlu_pipe.records import Endpoint, JsonObject
 from mmlu_pipe.runfolder import unwritable
 
@@ -34,6 +34,8 @@ def jsonl_guidance_aoai(
     *,
     guidance_program: Annotated[Path, Input("Python file with guidance_generation(lm, input) -> dict")],
     input_dataset: Annotated[Path, Input("JSONL dataset; every line goes through the program")],
+    examples_dataset: Annotated[Path | None, Input("JSONL dataset of examples, for a program that shows some")] = None,
+    program_options: Annotated[str | None, Input("options of the program, as a JSON object")] = None,
     azure_openai_endpoint: Annotated[str | None, Input("base URL of the resource; empty to replay a cassette")] = None,
     azure_openai_deployment: Annotated[str | None, Input("deployment name")] = None,
     azure_openai_model: Annotated[str | None, Input("model name of the deployment")] = None,
@@ -104,14 +106,16 @@ def jsonl_guidance_aoai(
     if limit is not None and lines is not None:
         raise ConfigError("--limit and --lines exclude each other; give one of them", key="lines")
     data = Lines(input_dataset, None if lines is None else parse_line_numbers(lines), limit)
-    program = load_program(guidance_program)
+    program = load_program(guidance_program, _options(program_options), examples_dataset)
 
     from mmlu_pipe.endpoint.connect import ModelOptions, connect
     from mmlu_pipe.engine.book import Book
     from mmlu_pipe.engine.budget import ErrorBudget
+    from mmlu_pipe.engine.contract import check_lines
     from mmlu_pipe.engine.evaluate import evaluate
     from mmlu_pipe.engine.publish import Outputs
 
+    check_lines(program, data.read(), input_dataset.name)
     budget = ErrorBudget.parse(max_errors, len(data), filtered_count=on_content_filter == "count")
     options = ModelOptions(
         auth=auth,
@@ -133,10 +137,16 @@ def jsonl_guidance_aoai(
         "dataset": {"file": input_dataset.name, "sha256": sha256_file(input_dataset), "lines": len(data)},
         "program": {"file": guidance_program.name, "sha256": program.sha256},
     }
+    if program.shows_examples and examples_dataset is not None:
+        facts["examples"] = {"file": examples_dataset.name, "sha256": sha256_file(examples_dataset)}
+    if program.options:
+        facts["program_options"] = dict(program.options)
     outputs = Outputs(output_dataset, error_dataset, calls_dataset, bom=output_encoding == "utf-8-sig")
     decides: JsonObject = {
         "dataset": facts["dataset"]["sha256"],
         "guidance_program": program.sha256,
+        "examples": facts.get("examples", {}).get("sha256"),
+        "program_option": list(option_texts(program.options)),
         "select_strategy": select_strategy,
         "require": require,
         "seed": seed,
@@ -205,6 +215,8 @@ def jsonl_guidance_aoai(
                 asked = dataclasses.asdict(options) | {
                     "dataset": input_dataset,
                     "guidance_program": guidance_program,
+                    "examples": examples_dataset if program.shows_examples else None,
+                    "program_option": option_texts(program.options),
                     "max_errors": max_errors,
                     "on_content_filter": on_content_filter,
                     "limit": limit,
@@ -231,6 +243,14 @@ def _recordings(cassette: Cassette, *, goes_on: bool) -> JsonObject:
     unused = cassette.unused()
     first = [f"{name}, item {number}" for name, number in unused.first]
     return {"used": cassette.used, "in_cassette": len(cassette), "unused": unused.count, "first_unused": first}
+
+
+def _options(text: str | None) -> JsonObject:
+    try:
+        found = parse_object(text or "{}")
+    except ValueError as error:
+        raise ConfigError(f"--program_options {error}", key="program_options") from error
+    return found
 
 
 def _endpoint(*values: str | None) -> Endpoint | None:

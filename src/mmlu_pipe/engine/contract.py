@@ -1,17 +1,19 @@
-"""What a guidance program must keep to: new keys with JSON values, and no hiding of what ends a run."""
+"""What a guidance program must keep to: new keys with JSON values, and no hiding of what ends a run; its own check."""
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.errors import ProgramError
-from mmlu_pipe.programs import ENTRY_POINT, Program
+from mmlu_pipe.programs import ENTRY_POINT, Program, line_in
 from mmlu_pipe.records import ERROR_KEY, JsonObject
 
-__all__ = ["checked_outputs", "refuse_hidden_failures"]
+__all__ = ["check_lines", "checked_outputs", "refuse_hidden_failures"]
 
 
 def checked_outputs(outputs: Any, original: JsonObject, *, where: str, path: Path | None = None) -> JsonObject:
@@ -38,6 +40,35 @@ def checked_outputs(outputs: Any, original: JsonObject, *, where: str, path: Pat
     except (TypeError, ValueError, RecursionError) as error:
         raise ProgramError(f"{where} returns what is not JSON ({error})", path=path) from error
     return found
+
+
+def check_lines(program: Program, lines: Iterable[tuple[int, JsonObject]], dataset: str) -> None:
+    """Let the program refuse lines, before anything is asked; one that refuses nothing costs nothing.
+
+    Args:
+        program: the program.
+        lines: (line number, line) pairs.
+        dataset: name of their file, for messages.
+
+    Raises:
+        ProgramError: naming the first line that it refuses, and how many there are.
+    """
+    if program.check is None:
+        return
+    refused, first = 0, None
+    for number, line in lines:
+        try:
+            program.check(copy.deepcopy(line))
+        except Exception as error:  # noqa: BLE001 - a program may raise anything
+            refused += 1
+            if first is None:
+                at = line_in(program.path, error)
+                place = program.path.name + (f":{at}" if at else "")
+                kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+                first = f"{dataset}:{number}: {place} refuses the line: {kind}{error}"
+    if first is not None:
+        more = f" (and {refused - 1} more lines)" if refused > 2 else " (and 1 more line)" if refused == 2 else ""
+        raise ProgramError(first + more, path=program.path)
 
 
 def refuse_hidden_failures(session: LineSession, program: Program) -> None:

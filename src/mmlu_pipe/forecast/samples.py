@@ -90,7 +90,7 @@ def sample_of_cassette(folder: Path) -> Sample:
     if not rows:
         raise RecordingError(f"{folder}: holds no recordings")
     provenance = read_provenance(folder) or {}
-    per_line, note = _calls_per_line(folder)
+    per_line, note = _calls_per_line(folder, provenance)
     return Sample("cassette", "call", tuple(rows), per_line, _models(provenance.get("model"), served), notes=note)
 
 
@@ -134,11 +134,17 @@ def _models(declared: Any, served: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (declared, *names) if isinstance(name, str))) or ("unknown",)
 
 
-def _calls_per_line(folder: Path) -> tuple[float, tuple[str, ...]]:
-    """As the verification of these very recordings counted them; equal questions share a recording, lines do not."""
+def _calls_per_line(folder: Path, provenance: JsonObject) -> tuple[float, tuple[str, ...]]:
+    """As the verification of these very recordings counted them, or else the run that made them.
+
+    Equal questions share a recording, so that recordings by lines are no measure.
+    """
     record = read_verification(folder)
     if record and record["hashes"].get("recordings") == sha256_folder(folder, "*.yaml"):
         asked, covered = record["calls"].get("asked"), record["lines"].get("covered")
         if record.get("passed") is True and _count(asked) and _count(covered):
             return asked / covered, ()
+    made = {name: _count(provenance.get(name)) or 0 for name in ("calls", "answered", "failed")}
+    if made["calls"] and (lines := made["answered"] + made["failed"]):
+        return made["calls"] / lines, ()
     return 1.0, ("calls per line are not known, 1 is assumed; verify the cassette, or estimate from a run",)

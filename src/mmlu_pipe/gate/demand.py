@@ -22,5 +22,10 @@ def before_submit(plan: dict[str, Any]) -> list[str]:
             "mmlu-pipe verify, and name the recordings with --cassette DIR"
         ]
     return check_verification(
-        cassette, plan["program"], plan["dataset"], asked_with=plan["asked_with"], model=plan["model"]
+        cassette,
+        plan["program"],
+        plan["dataset"],
+        plan["examples"],
+        asked_with=plan["asked_with"],
+        model=plan["model"],
     )

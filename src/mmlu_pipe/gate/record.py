@@ -11,6 +11,7 @@ from typing import Any
 from mmlu_pipe.errors import RecordingError
 from mmlu_pipe.gate.result import Verification
 from mmlu_pipe.hashing import sha256_file, sha256_folder
+from mmlu_pipe.programs import option_texts
 from mmlu_pipe.recording.provenance import package_versions
 from mmlu_pipe.records import JsonObject
 
@@ -29,13 +30,13 @@ FORMAT = 1
 _PINNED = ("mmlu-pipe", "guidance", "openai")
 
 
-def hashes_of(dataset: Path, program: Path, cassette: Path) -> dict[str, str]:
+def hashes_of(dataset: Path, program: Path, cassette: Path, examples: Path | None = None) -> dict[str, str]:
     """SHA-256 of what a verification speaks of."""
     return {
         "dataset": sha256_file(dataset),
         "program": sha256_file(program),
         "recordings": sha256_folder(cassette, "*.yaml"),
-    }
+    } | ({} if examples is None else {"examples": sha256_file(examples)})
 
 
 def pinned_versions() -> dict[str, str]:
@@ -132,6 +133,7 @@ def check_verification(
     cassette: Path,
     program: Path,
     dataset: Path,
+    examples: Path | None = None,
     *,
     asked_with: Mapping[str, Any] | None = None,
     model: str | None = None,
@@ -142,31 +144,48 @@ def check_verification(
         cassette: the folder with the record.
         program: the program that will run.
         dataset: the dataset that it will run on.
-        asked_with: `select_strategy`, `seed` and `reasoning_effort` of the run; None does not compare them.
+        examples: the examples that it will show, if any.
+        asked_with: `select_strategy`, `seed`, `reasoning_effort` and `program_options` of the run; None does not
+            compare them.
         model: the model that would be asked; None does not compare it.
 
     Returns:
         Objections, the last with the command that mends them; empty where the record holds.
     """
-    objections = _objections(cassette, program, dataset, asked_with or {}, model)
+    asked = asked_with or {}
+    objections = _objections(cassette, program, dataset, examples, asked, model)
     if objections:
-        command = verify_command(dataset, program, cassette)
+        command = verify_command(dataset, program, cassette, examples, asked.get("program_options") or {})
         objections[-1] += f"; to verify: {command}"
     return objections
 
 
-def verify_command(dataset: object, program: object, cassette: object) -> str:
+def verify_command(
+    dataset: object,
+    program: object,
+    cassette: object,
+    examples: object | None = None,
+    program_options: Mapping[str, Any] | None = None,
+) -> str:
     """The command that verifies, as a person types it."""
-    names = {"--dataset": dataset, "--guidance-program": program, "--cassette": cassette}
-    return shlex.join(["mmlu-pipe", "verify", *(str(part) for pair in names.items() for part in pair)])
+    words = [("--dataset", dataset), ("--guidance-program", program), ("--cassette", cassette)]
+    if examples is not None:
+        words.append(("--examples", examples))
+    words += [("--program-option", text) for text in option_texts(program_options or {})]
+    return shlex.join(["mmlu-pipe", "verify", *(str(part) for pair in words for part in pair)])
 
 
 def _objections(
-    cassette: Path, program: Path, dataset: Path, asked_with: Mapping[str, Any], model: str | None
+    cassette: Path,
+    program: Path,
+    dataset: Path,
+    examples: Path | None,
+    asked_with: Mapping[str, Any],
+    model: str | None,
 ) -> list[str]:
     try:
         record = read_verification(cassette)
-        current = hashes_of(dataset, program, cassette)
+        current = hashes_of(dataset, program, cassette, examples)
     except RecordingError as error:
         return [str(error)]
     except OSError as error:
@@ -174,6 +193,7 @@ def _objections(
     if record is None:
         return [f"{cassette}: holds no verification of this program and dataset"]
     names = {"dataset": dataset.name, "program": program.name, "recordings": cassette.name}
+    names |= {} if examples is None else {"examples": examples.name}
     found = [
         f"the {what} {names[what]} changed since the verification of {record.get('verified_at')}"
         for what, digest in current.items()

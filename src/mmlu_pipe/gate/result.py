@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mmlu_pipe.records import JsonObject
 
@@ -61,7 +62,7 @@ class Verification:
         cassette: the name of the folder of recordings.
         hashes: SHA-256 of `dataset`, `program` and `recordings`.
         versions: of mmlu-pipe, guidance and openai.
-        asked_with: select strategy, seed and reasoning effort; they are part of what is asked.
+        asked_with: select strategy, seed, reasoning effort and the program's options; they are part of what is asked.
         gate_lines: how many lines of each subject were replayed: a number, or `all`.
         lines: lines in the dataset.
         covered: line numbers that were replayed.
@@ -90,7 +91,7 @@ class Verification:
     cassette: str
     hashes: Mapping[str, str]
     versions: Mapping[str, str]
-    asked_with: Mapping[str, str | int | None]
+    asked_with: Mapping[str, Any]
     gate_lines: str
     lines: int
     covered: tuple[int, ...]

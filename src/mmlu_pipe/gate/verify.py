@@ -7,12 +7,13 @@ import dataclasses
 import hashlib
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mmlu_pipe.bundled import default_examples
 from mmlu_pipe.config import RunConfig, load_endpoint
 from mmlu_pipe.errors import ConfigError, RecordingError
 from mmlu_pipe.gate.choose import DEFAULT_GATE_LINES, GateLine, choose_lines, line_list, parse_gate_lines
@@ -36,6 +37,8 @@ def verify(
     guidance_program: str | Path,
     *,
     cassette: str | Path,
+    examples: str | Path | None = None,
+    program_option: Sequence[str] | Mapping[str, Any] = (),
     other_config: str | Path | None = None,
     gate_lines: int | str = DEFAULT_GATE_LINES,
     select_strategy: str = _DEFAULTS.select_strategy,
@@ -53,6 +56,8 @@ def verify(
         dataset: a JSONL file, `sample`, or the name of a file in the data folder.
         guidance_program: a Python file, or the name of a bundled program.
         cassette: folder of recordings; the record `verification.json` is written into it.
+        examples: a dataset like `dataset`, whose lines the program may show; None is `sample_dev` for `sample`.
+        program_option: options of the program, each `KEY=VALUE`, or a mapping.
         other_config: the deployment that will be asked; only compared with what was recorded, never contacted. It is
             needed where the folder has no provenance, or does not exist yet.
         gate_lines: lines of each subject to replay (at least 20 in all), or `all`.
@@ -72,18 +77,40 @@ def verify(
     from mmlu_pipe.dataset.schema import check_dataset
     from mmlu_pipe.endpoint.address import normalise
     from mmlu_pipe.endpoint.connect import ModelOptions, connect
+    from mmlu_pipe.engine.contract import check_lines
     from mmlu_pipe.gate.tally import Tally
-    from mmlu_pipe.programs import load_program, locate_program
+    from mmlu_pipe.programs import load_program, locate_program, option_texts, parse_options
     from mmlu_pipe.recording.provenance import read_provenance
 
     folder = Path(cassette)
     per_subject = parse_gate_lines(gate_lines)
-    asked = _Asked(str(dataset), str(guidance_program), str(cassette), other_config, correct_key, str(data_dir))
+    if isinstance(program_option, Mapping):
+        program_option = option_texts(program_option)
+    asked = _Asked(
+        dataset=str(dataset),
+        guidance_program=str(guidance_program),
+        examples=None if examples is None else str(examples),
+        program_option=tuple(program_option),
+        other_config=str(other_config or "FILE"),
+        cassette=str(cassette),
+        correct_key=correct_key,
+        data_dir=str(data_dir),
+        select_strategy=select_strategy,
+        seed=seed,
+        reasoning_effort=reasoning_effort,
+    )
     asked_with = {"select_strategy": select_strategy, "seed": seed, "reasoning_effort": reasoning_effort}
     target = None if other_config is None else normalise(load_endpoint(Path(other_config)))
     path = locate(str(dataset), Path(data_dir))
     facts = check_dataset(path, correct_key=correct_key)
-    program = load_program(locate_program(str(guidance_program)))
+    shown = examples or default_examples(str(dataset))
+    examples_path = None if shown is None else locate(str(shown), Path(data_dir))
+    program = load_program(locate_program(str(guidance_program)), parse_options(program_option), examples_path)
+    if not program.shows_examples:
+        examples_path = None
+    elif examples_path is not None:
+        check_dataset(examples_path, correct_key=correct_key)
+    check_lines(program, read_objects(path), path.name)
     chosen = choose_lines(_gate_lines(path), per_subject)
     tally = Tally()
     with _recordings(folder, target) as recordings:
@@ -105,9 +132,9 @@ def verify(
         dataset=path.name,
         program=program.path.name,
         cassette=folder.name,
-        hashes=hashes_of(path, program.path, folder),
+        hashes=hashes_of(path, program.path, folder, examples_path),
         versions=pinned_versions(),
-        asked_with=asked_with,
+        asked_with=asked_with | {"program_options": dict(program.options) or None},
         gate_lines="all" if per_subject is None else str(per_subject),
         lines=facts.lines,
         covered=tuple(tally.covered),
@@ -125,7 +152,7 @@ def verify(
         unused=kept - used,
         model_recorded=connection.endpoint.model if kept else None,
         model_target=None if target is None else target.model,
-        command=asked.record_command(tally.missing_lines, facts.lines, asked_with) if tally.missing_lines else None,
+        command=asked.record_command(tally.missing_lines, facts.lines) if tally.missing_lines else None,
         record=None,
         verified_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -134,31 +161,31 @@ def verify(
 
 @dataclass(frozen=True)
 class _Asked:
-    """The arguments as they were given, for the command that is named."""
+    """The arguments as they were given, by the names of `run`, for the command that is named."""
 
     dataset: str
-    program: str
+    guidance_program: str
+    examples: str | None
+    program_option: tuple[str, ...]
+    other_config: str
     cassette: str
-    other_config: str | Path | None
     correct_key: str
     data_dir: str
+    select_strategy: str
+    seed: int | None
+    reasoning_effort: str | None
 
-    def record_command(self, missing: list[int], lines: int, asked_with: dict[str, str | int | None]) -> str:
-        words = {
-            "--dataset": self.dataset,
-            "--guidance-program": self.program,
-            "--other-config": str(self.other_config or "FILE"),
-            "--cassette": self.cassette,
-            "--record-mode": "new_episodes",
-        }
-        given = {"correct_key": self.correct_key, "data_dir": self.data_dir} | asked_with
-        for name, value in given.items():
-            default = getattr(_DEFAULTS, name)
-            if value is not None and str(value) != str(default):
-                words[f"--{name.replace('_', '-')}"] = str(value)
+    def record_command(self, missing: list[int], lines: int) -> str:
+        words = ["mmlu-pipe", "run"]
+        for name, value in vars(self).items():
+            needed = name in ("dataset", "guidance_program", "cassette")
+            if needed or (value is not None and str(value) != str(getattr(_DEFAULTS, name))):
+                for each in value if isinstance(value, tuple) else (value,):
+                    words += [f"--{name.replace('_', '-')}", str(each)]
+        words += ["--record-mode", "new_episodes"]
         if len(missing) < lines:
-            words["--lines"] = line_list(missing)
-        return shlex.join(["mmlu-pipe", "run", *(part for pair in words.items() for part in pair)])
+            words += ["--lines", line_list(missing)]
+        return shlex.join(words)
 
 
 @contextlib.contextmanager

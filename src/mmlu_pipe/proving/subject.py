@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mmlu_pipe.bundled import bundled_cassette
+from mmlu_pipe.bundled import bundled_cassette, default_examples
 from mmlu_pipe.config import CLOUD_OPTIONS, Computes, RunConfig, load_computes, load_endpoint
 from mmlu_pipe.errors import ConfigError, RecordingError
 from mmlu_pipe.records import Endpoint
@@ -18,8 +18,11 @@ from mmlu_pipe.records import Endpoint
 __all__ = ["Subject", "prepare"]
 
 _MADE_UP_HOST = "rehearsal.openai.azure.com"
-_PLACES = ("dataset", "guidance_program", "cassette", "other_config", "output_dir", "workspace_config", "data_dir")
-_OF_THE_GATE = ("select_strategy", "seed", "reasoning_effort", "correct_key")
+_PLACES = (
+    *("dataset", "guidance_program", "examples", "cassette"),
+    *("other_config", "output_dir", "workspace_config", "data_dir"),
+)
+_OF_THE_GATE = ("program_option", "select_strategy", "seed", "reasoning_effort", "correct_key")
 _IN_A_WORKSPACE = ("environment", "components", "resume_from")
 
 
@@ -31,6 +34,7 @@ class Subject:
         config: the options of the run.
         dataset: its file.
         program: its file.
+        examples: the file of the examples, where some are named.
         cassette: the copied recordings.
         other_config: the file that names the deployment.
         endpoint: the deployment.
@@ -40,6 +44,7 @@ class Subject:
     config: RunConfig
     dataset: Path
     program: Path
+    examples: Path | None
     cassette: Path
     other_config: Path
     endpoint: Endpoint
@@ -74,6 +79,7 @@ class Subject:
     def _inputs(self) -> list[str]:
         return [
             *(f"--dataset={self.dataset}", f"--guidance-program={self.program}"),
+            *(() if self.examples is None else (f"--examples={self.examples}",)),
             *(f"--cassette={self.cassette}", f"--other-config={self.other_config}"),
         ]
 
@@ -93,6 +99,8 @@ def prepare(config: RunConfig, folder: Path) -> Subject:
     _refuse_the_impossible(config)
     dataset = locate(config.dataset, config.data_dir).absolute()
     program = locate_program(config.guidance_program).absolute()
+    shown = config.examples or default_examples(config.dataset)
+    examples = None if shown is None else locate(shown, config.data_dir).absolute()
     recorded = config.cassette or bundled_cassette(config.dataset, program.stem)
     if not recorded.is_dir() or not any(recorded.glob("*.yaml")):
         raise RecordingError(
@@ -118,7 +126,7 @@ def prepare(config: RunConfig, folder: Path) -> Subject:
                 key="aoai_endpoint",
             )
     shutil.copytree(recorded, cassette)
-    return Subject(config, dataset, program, cassette, other_config, endpoint, computes)
+    return Subject(config, dataset, program, examples, cassette, other_config, endpoint, computes)
 
 
 def _words(config: RunConfig, wanted: Callable[[str], bool]) -> Iterator[str]:

@@ -25,7 +25,8 @@ __all__ += ["recorded_endpoint", "run_command", "write_provenance"]
 
 FILE_NAME = "provenance.json"
 _PACKAGES = ("guidance", "openai", "vcrpy")
-_FACTS = ("dataset", "program", "served_models", "fingerprints")
+_FACTS = ("dataset", "program", "examples", "program_options", "served_models", "fingerprints")
+_COUNTS = ("answered", "failed", "calls")
 
 
 def package_versions() -> dict[str, str]:
@@ -76,7 +77,7 @@ def keep_provenance(
         endpoint=endpoint,
         endpoint_kind=facts["endpoint_kind"],
         capabilities=facts.get("capabilities", {}),
-        facts={name: facts[name] for name in _FACTS if name in facts} | {"recordings": len(cassette)},
+        facts={name: facts[name] for name in (*_FACTS, *_COUNTS) if name in facts} | {"recordings": len(cassette)},
         note=note or old.get("note"),
         command=command,
     )

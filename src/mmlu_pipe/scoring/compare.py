@@ -208,14 +208,21 @@ def _differences(first: CompletedRun, other: CompletedRun, allow: Sequence[str])
 
 def _decided(run: CompletedRun) -> dict[str, str]:
     """What decided the answers of a run, beside its dataset, in words."""
-    name, digest = run.program
+    program = [_named(run.program), *run.options.get("program_option", ())]
+    if run.examples is not None:
+        program.append(f"examples {_named(run.examples)}")
     settings = {name: value for name in _SETTINGS if (value := run.options.get(name)) not in (None, [])}
     return {
-        "program": f"{name} ({digest[:12]})",
+        "program": ", ".join(program),
         "model": ", ".join(sorted(run.facts.get("served_models") or [])) or str(run.facts.get("model")),
         "strategy": ", ".join(sorted(run.facts.get("strategies") or [])) or "none",
         "settings": ", ".join(f"{name} {value}" for name, value in settings.items()) or "none",
     }
+
+
+def _named(source: tuple[str, str]) -> str:
+    name, digest = source
+    return f"{name} ({digest[:12]})"
 
 
 def _paired(first: CompletedRun, other: CompletedRun) -> Iterator[tuple[ScoredLine | None, ScoredLine | None]]:

@@ -45,6 +45,7 @@ class CompletedRun:
         options: the options of the run, as the manifest has them.
         dataset: name and SHA-256 of the dataset.
         program: name and SHA-256 of the guidance program.
+        examples: name and SHA-256 of the examples that it showed; None without any.
         facts: what the run settled and counted.
         response_key: key of the responses, as they were scored.
         correct_key: key of the correct answers.
@@ -54,6 +55,7 @@ class CompletedRun:
     options: JsonObject
     dataset: tuple[str, str]
     program: tuple[str, str]
+    examples: tuple[str, str] | None
     facts: JsonObject
     response_key: str
     correct_key: str
@@ -80,6 +82,7 @@ class CompletedRun:
                 options=manifest["options"],
                 dataset=inputs["dataset"],
                 program=inputs["guidance_program"],
+                examples=inputs.get("examples"),
                 facts=manifest["run"],
                 response_key=score["response_key"],
                 correct_key=score["correct_key"],

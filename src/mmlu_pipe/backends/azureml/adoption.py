@@ -10,6 +10,7 @@ from mmlu_pipe.backends.azureml.workspace import WorkspaceConfig
 from mmlu_pipe.config import RunConfig
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.plugins import registry
+from mmlu_pipe.programs import option_texts
 from mmlu_pipe.records import JsonObject
 from mmlu_pipe.runfolder import RunFolder
 
@@ -48,7 +49,8 @@ def _options(resource: JsonObject, facts: JsonObject) -> RunConfig:
                 told[name] = ports[name].parse(text)
     if "require" in told:
         told["require"] = tuple(str(told["require"]).split(","))
-    for option, fact in (("dataset", "dataset"), ("guidance_program", "program")):
+    for option, fact in (("dataset", "dataset"), ("guidance_program", "program"), ("examples", "examples")):
         if fact in facts:
             told[option] = facts[fact]["file"]
+    told["program_option"] = option_texts(facts.get("program_options") or {})
     return RunConfig(backend="azureml", **told)

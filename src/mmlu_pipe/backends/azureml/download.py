@@ -153,7 +153,7 @@ def _facts(path: Path, state: JobState, shown: Path, command: str) -> JsonObject
 
 def _check_inputs(facts: JsonObject, inputs: Mapping[str, str], state: JobState) -> None:
     """The job ran what the run was begun with, and not what somebody saved or registered meanwhile."""
-    for fact, name in (("dataset", "dataset"), ("program", "guidance_program")):
+    for fact, name in (("dataset", "dataset"), ("program", "guidance_program"), ("examples", "examples")):
         ran, begun = (facts.get(fact) or {}).get("sha256"), inputs.get(name)
         if None not in (ran, begun) and ran != begun:
             raise JobFailed(

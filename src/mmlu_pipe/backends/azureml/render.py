@@ -56,7 +56,7 @@ def submission(pipeline: Pipeline, config: RunConfig, computes: Computes, job_na
             if isinstance(value, Path) and value not in files:
                 reference = _registered_dataset(value, config.data_dir)
                 if reference is None:
-                    made = data_asset(value, version, prefix="" if port.name == "input_dataset" else f"{port.name}_")
+                    made = data_asset(value, version, prefix="" if port.name.endswith("_dataset") else f"{port.name}_")
                     assets.append(made)
                     files[value] = BoundFile(value, made.sha256, made.reference)
                 else:

@@ -1,36 +1,59 @@
-"""Load and check a guidance program: a Python file with `guidance_generation(lm, input) -> dict`."""
+"""Load and check a guidance program: a Python file with `guidance_generation(lm, input) -> dict`.
+
+Beyond these two, the function may take the examples as a third argument, and options as keyword-only parameters with
+a default. A function `guidance_check(input) -> None` beside it, which takes the same but `lm`, may refuse a line by an
+exception before anything is asked.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import importlib.util
 import inspect
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmlu_pipe.bundled import bundled_program, bundled_programs
-from mmlu_pipe.errors import ProgramError
+from mmlu_pipe.errors import ConfigError, ProgramError
 from mmlu_pipe.hashing import sha256_file
+from mmlu_pipe.programs.examples import ExampleSet
+from mmlu_pipe.programs.options import Option, settled
+from mmlu_pipe.records import JsonObject
 
 __all__ = ["ENTRY_POINT", "Program", "line_in", "load_program", "locate_program"]
 
 ENTRY_POINT = "guidance_generation"
+CHECK = "guidance_check"
+_EXAMPLES = "examples"
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _MODULE = "mmlu_pipe_guidance_program"
 _loading = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Program:
-    """A loaded guidance program."""
+    """A loaded guidance program, with its examples and options.
+
+    Attributes:
+        path: its file.
+        function: answers a line: (model, line) → what the program returns.
+        check: raises where the program cannot do with a line; None if it has nothing to say beforehand.
+        options: every option that it has → its value.
+        shows_examples: whether it is handed examples.
+    """
 
     path: Path
-    function: Callable[..., Any]
+    function: Callable[[Any, JsonObject], Any]
+    check: Callable[[JsonObject], Any] | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+    shows_examples: bool = False
 
     @property
     def sha256(self) -> str:
@@ -54,17 +77,25 @@ def locate_program(name_or_path: str) -> Path:
     return bundled
 
 
-def load_program(path: Path) -> Program:
+def load_program(path: Path, options: Mapping[str, object] | None = None, examples: Path | None = None) -> Program:
     """Load a program as a cluster will: alone, with neither its siblings nor the working folder importable.
+
+    Args:
+        path: its file.
+        options: values for options that it has, of their own type or as texts.
+        examples: a JSONL file; not read where the program takes none.
 
     Raises:
         ProgramError: it cannot be read or imported, or has no usable entry point.
+        ConfigError: an option is not the program's, or it needs examples.
+        DatasetError: the examples cannot be read.
     """
     if not path.is_file():
         raise ProgramError(f"{path}: no such guidance program", path=path)
     try:
         with _alone(path):
-            function = getattr(_executed(path), ENTRY_POINT, None)
+            module = _executed(path)
+            function = getattr(module, ENTRY_POINT, None)
     except (Exception, SystemExit) as error:
         line = error.lineno if isinstance(error, SyntaxError) else line_in(path, error)
         hint = ""
@@ -78,11 +109,63 @@ def load_program(path: Path) -> Program:
         raise ProgramError(f"{path}: has no function {ENTRY_POINT}(lm, input) -> dict; define it", path=path)
     if inspect.iscoroutinefunction(function):
         raise ProgramError(f"{path}: {ENTRY_POINT} is async; make it a plain function", path=path)
+    needs = _needs_examples(function, path)
+    found = settled(function, options or {}, program=path.name)
+    if needs and examples is None:
+        raise ConfigError(f"{path.name} shows examples: name a dataset of them with --examples", key="examples")
+    shown = ExampleSet(examples) if needs is not None and examples is not None else None
+    check = getattr(module, CHECK, None)
+    if check is not None:
+        _refuse_another_signature(check, ({}, ()) if shown else ({},), found, path)
+    return Program(
+        path,
+        _answering(function, shown, found),
+        check and _checking(check, shown, found),
+        found,
+        shown is not None,
+    )
+
+
+def _needs_examples(function: Callable[..., Any], path: Path) -> bool | None:
+    """Whether a program must be handed examples; None where it takes none."""
     try:
-        inspect.signature(function).bind(object(), {})
+        signature = inspect.signature(function)
+        positional = [each for each in signature.parameters.values() if each.kind in _POSITIONAL]
+        third = positional[2] if len(positional) > 2 else None
+        needs = third is not None and third.default is inspect.Parameter.empty
+        signature.bind(*((object(), {}, ()) if needs else (object(), {})))
     except (TypeError, ValueError) as error:
-        raise ProgramError(f"{path}: {ENTRY_POINT} must take (lm, input): {error}", path=path) from error
-    return Program(path, function)
+        raise ProgramError(
+            f"{path}: {ENTRY_POINT} must take (lm, input) or (lm, input, examples): {error}", path=path
+        ) from error
+    return needs if needs or (third is not None and third.name == _EXAMPLES) else None
+
+
+def _refuse_another_signature(
+    check: Any, arguments: tuple[object, ...], options: Mapping[str, Option], path: Path
+) -> None:
+    try:
+        inspect.signature(check).bind(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        raise ProgramError(
+            f"{path}: {CHECK} must take what {ENTRY_POINT} takes, without lm: {error}", path=path
+        ) from error
+
+
+def _answering(
+    function: Callable[..., Any], examples: ExampleSet | None, options: Mapping[str, Option]
+) -> Callable[[Any, JsonObject], Any]:
+    if examples is None:
+        return functools.partial(function, **options) if options else function
+    return lambda lm, line: function(lm, line, examples.of(line), **options)
+
+
+def _checking(
+    check: Callable[..., Any], examples: ExampleSet | None, options: Mapping[str, Option]
+) -> Callable[[JsonObject], Any]:
+    if examples is None:
+        return functools.partial(check, **options)
+    return lambda line: check(line, examples.of(line), **options)
 
 
 def line_in(path: Path, failure: BaseException) -> int | None:
