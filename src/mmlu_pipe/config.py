@@ -87,7 +87,8 @@ class RunConfig:
         on_content_filter: whether filtered lines `count` there, or are merely `unanswered`.
         retry_errors: ask the failed lines of the run in `output_dir` again.
         correct_key: key of the correct answer.
-        response_key: key of the response; None finds `zero_shot_choice` or else the one new key.
+        response_key: key of the response; None finds `zero_shot_choice`, or else the one new key,
+            or the only one of them that ends with `_choice`.
         auth: `key`, `entra`, or `auto` (the key if AZURE_OPENAI_API_KEY is set, else Entra ID).
         require: fields that must be sent, such as `temperature=0`; a drop is an error.
         seed: sampling seed sent where the deployment knows it.

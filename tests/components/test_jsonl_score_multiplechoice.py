@@ -240,8 +240,16 @@ def test_a_key_that_the_dataset_had_before_is_not_taken_for_the_response(folder)
     assert json.loads(known) == ["choices", "correct_answer", "dataset", "id", "question", "subject", "tags"]
     found = scored(folder, [line | {"my_choice": 1} for line in lines], dataset_keys=known)
     assert (found["response_key"], found["n_correct"]) == ("my_choice", 3)
-    with pytest.raises(ConfigError, match="every line has 'id', 'tags', 'my_choice'"):
-        scored(folder, [line | {"my_choice": 1} for line in lines])
+    with pytest.raises(ConfigError, match="every line has 'id', 'tags', 'mine'"):
+        scored(folder, [line | {"mine": 1} for line in lines])
+
+
+def test_of_several_new_keys_the_only_choice_is_the_response(folder):
+    lines = [question(1, key="my_choice", my_votes=[1, 1], my_reasoning="so") for _ in range(3)]
+    found = scored(folder, lines)
+    assert (found["response_key"], found["n_correct"]) == ("my_choice", 3)
+    with pytest.raises(ConfigError, match="every line has 'your_choice', 'my_choice'"):
+        scored(folder, [question(1, key="my_choice", your_choice=1)])
 
 
 def test_a_zero_shot_choice_that_the_dataset_had_before_is_not_the_response(folder):

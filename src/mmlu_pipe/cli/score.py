@@ -20,7 +20,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--errors", type=_FILE, help="Lines without an answer; they count as wrong.")
 @click.option("--calls", type=_FILE, help="Model calls of the run; their distributions tell the calibration.")
 @click.option("--correct-key", default="correct_answer", show_default=True, help="Key of the correct answer.")
-@click.option("--response-key", help="Key of the response.  [default: zero_shot_choice, or else the one new key]")
+@click.option("--response-key", help="Key of the response.  [default: zero_shot_choice, or else the new one]")
 @click.option("--output", type=_FILE, help="Write the score to this new file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def score(

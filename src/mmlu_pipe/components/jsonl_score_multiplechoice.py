@@ -26,6 +26,7 @@ from mmlu_pipe.scoring.columns import MIN_BYTES, count_alike
 __all__ = ["DEFAULT_RESPONSE_KEY", "jsonl_score_multiplechoice"]
 
 DEFAULT_RESPONSE_KEY = "zero_shot_choice"
+CHOICE_SUFFIX = "_choice"
 """Where the tutorial's programs leave their response."""
 
 _REPAIR = "mmlu-pipe score RUN_DIR --response-key KEY (answers are kept; scoring again costs nothing)"
@@ -163,7 +164,10 @@ def _check_response_key(path: Path, lines: Iterable[JsonObject], response_key: s
 
 
 def _find_response_key(path: Path, lines: Iterable[JsonObject], own: set[str]) -> str:
-    """The key of the responses: the default one, or the only one besides `own` that every line has."""
+    """The key of the responses: the default one, or the only one besides `own` that every line has.
+
+    Of several such keys, the only one that ends with `_choice`.
+    """
     everywhere: dict[str, None] | None = None  # dicts rather than sets: they keep the order of the keys
     somewhere: dict[str, None] = {}
     for line in lines:
@@ -174,16 +178,18 @@ def _find_response_key(path: Path, lines: Iterable[JsonObject], own: set[str]) -
         somewhere.update(dict.fromkeys(added))
     if everywhere is None:  # all lines failed, or there were none
         return DEFAULT_RESPONSE_KEY
-    if len(everywhere) == 1:
-        return next(iter(everywhere))
+    choices = [key for key in everywhere if key.endswith(CHOICE_SUFFIX)]
+    for found in (list(everywhere), choices):
+        if len(found) == 1:
+            return found[0]
     if everywhere:
-        found = f"every line has {_listed(everywhere)}"
+        told = f"every line has {_listed(everywhere)}"
     elif somewhere:
-        found = f"no key was added to every line, some have {_listed(somewhere)}"
+        told = f"no key was added to every line, some have {_listed(somewhere)}"
     else:
-        found = "no key was added to the dataset's own; is this the output of a run?"
+        told = "no key was added to the dataset's own; is this the output of a run?"
     raise ConfigError(
-        f"{path}: cannot tell which key holds the responses ({found}). Name it: {_REPAIR}",
+        f"{path}: cannot tell which key holds the responses ({told}). Name it: {_REPAIR}",
         path=path,
         key="response_key",
     )
