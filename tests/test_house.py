@@ -42,16 +42,16 @@ def test_the_floors_are_the_ones_of_the_architecture_page() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = {"azure", "datasets", "guidance", "openai", "numpy", "mlflow", "vcr", "rich", "httpx2", "pydantic"}
+    heavy = {"azure", "datasets", "guidance", "openai", "numpy", "mlflow", "vcr", "rich", "httpx2", "pydantic", "yaml"}
     code = "import sys, mmlu_pipe; print(' '.join({name.split('.')[0] for name in sys.modules}))"
     assert not heavy & set(_fresh_python(code).split())
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = {"azure", "datasets", "guidance", "openai", "numpy", "mlflow", "vcr", "httpx2", "pydantic"}
+    heavy = {"azure", "datasets", "guidance", "openai", "numpy", "mlflow", "vcr", "httpx2", "pydantic", "yaml"}
     code = (
         "import sys\nfrom mmlu_pipe.cli.root import invoke\n"
-        "for arguments in (['--help'], ['run', '--help']):\n"
+        "for arguments in (['--help'], ['run', '--help'], ['sweep', '--help']):\n"
         "    try: invoke(arguments)\n"
         "    except SystemExit as end: assert not end.code\n"
         "print('MODULES', ' '.join({name.split('.')[0] for name in sys.modules}))"
@@ -82,6 +82,7 @@ def test_the_public_names_are_these() -> None:
         "Score",
         "Stage",
         "SubScore",
+        "Sweep",
         "Verification",
         "__version__",
         "compare",
@@ -89,6 +90,7 @@ def test_the_public_names_are_these() -> None:
         "doctor",
         "estimate",
         "hookimpl",
+        "load_config",
         "load_run",
         "plan",
         "publish",
@@ -96,6 +98,7 @@ def test_the_public_names_are_these() -> None:
         "run",
         "score",
         "start",
+        "sweep",
         "verify",
     ]
     assert all(getattr(mmlu_pipe, name) is not None for name in mmlu_pipe.__all__)
@@ -112,7 +115,8 @@ def test_run_takes_the_same_options_in_python_on_the_command_line_and_in_the_man
     assert set(inspect.signature(api.run).parameters) == fields
     command = root.get_command(click.Context(root), "run")
     assert command is not None
-    assert {parameter.name for parameter in command.params} == fields | {"as_json", "prices", "wait"}
+    others = {"as_json", "config", "overrides", "prices", "wait"}
+    assert {parameter.name for parameter in command.params} == fields | others
 
 
 def test_run_has_the_same_defaults_in_python_and_on_the_command_line() -> None:

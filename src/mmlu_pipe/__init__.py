@@ -9,17 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmlu_pipe.api import LoadedRun, Plan, create_dataset, load_run, plan, rehearse, run, score, start
+    from mmlu_pipe.api import LoadedRun, Plan, create_dataset, load_run, plan, rehearse, run, score, start, sweep
     from mmlu_pipe.backends.azureml.publish import Published, publish
     from mmlu_pipe.backends.base import Backend, Run
     from mmlu_pipe.checkup.examine import doctor
     from mmlu_pipe.checkup.result import Check, Diagnosis
     from mmlu_pipe.config import RunConfig
+    from mmlu_pipe.configfile import load_config
     from mmlu_pipe.errors import MmluPipeError
     from mmlu_pipe.forecast.estimate import estimate
     from mmlu_pipe.forecast.figures import Estimate
     from mmlu_pipe.gate.result import Verification
     from mmlu_pipe.gate.verify import verify
+    from mmlu_pipe.grid.result import Sweep
     from mmlu_pipe.plugins import hookimpl
     from mmlu_pipe.proving.result import Proof, Rehearsal, Stage
     from mmlu_pipe.records import Call, Endpoint, Interval, LineAnswer, LineError, Score, SubScore
@@ -28,17 +30,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mmlu_pipe.api": ("LoadedRun", "Plan", "create_dataset", "load_run", "plan", "rehearse", "run", "score", "start"),
+    "mmlu_pipe.api": (
+        *("LoadedRun", "Plan", "create_dataset", "load_run", "plan", "rehearse", "run", "score", "start", "sweep"),
+    ),
     "mmlu_pipe.backends.azureml.publish": ("Published", "publish"),
     "mmlu_pipe.backends.base": ("Backend", "Run"),
     "mmlu_pipe.checkup.examine": ("doctor",),
     "mmlu_pipe.checkup.result": ("Check", "Diagnosis"),
     "mmlu_pipe.config": ("RunConfig",),
+    "mmlu_pipe.configfile": ("load_config",),
     "mmlu_pipe.errors": ("MmluPipeError",),
     "mmlu_pipe.forecast.estimate": ("estimate",),
     "mmlu_pipe.forecast.figures": ("Estimate",),
     "mmlu_pipe.gate.result": ("Verification",),
     "mmlu_pipe.gate.verify": ("verify",),
+    "mmlu_pipe.grid.result": ("Sweep",),
     "mmlu_pipe.plugins": ("hookimpl",),
     "mmlu_pipe.proving.result": ("Proof", "Rehearsal", "Stage"),
     "mmlu_pipe.records": ("Call", "Endpoint", "Interval", "LineAnswer", "LineError", "Score", "SubScore"),
@@ -67,6 +73,7 @@ __all__ = [
     "Score",
     "Stage",
     "SubScore",
+    "Sweep",
     "Verification",
     "__version__",
     "compare",
@@ -74,6 +81,7 @@ __all__ = [
     "doctor",
     "estimate",
     "hookimpl",
+    "load_config",
     "load_run",
     "plan",
     "publish",
@@ -81,6 +89,7 @@ __all__ = [
     "run",
     "score",
     "start",
+    "sweep",
     "verify",
 ]
 

@@ -32,6 +32,7 @@ BUILTINS: dict[str, tuple[str, ...]] = {
     "dataset_loaders": ("mmlu_pipe.dataset.local_files", "mmlu_pipe.dataset.hub"),
     "commands": (
         "mmlu_pipe.cli.run",
+        "mmlu_pipe.cli.sweep",
         "mmlu_pipe.cli.plan",
         "mmlu_pipe.cli.rehearse",
         "mmlu_pipe.cli.doctor",

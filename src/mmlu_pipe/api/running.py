@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmlu_pipe.programs import Program
     from mmlu_pipe.records import Endpoint
 
-__all__ = ["Plan", "config_of", "plan", "plan_of", "run", "start"]
+__all__ = ["Plan", "Ready", "config_of", "plan", "plan_of", "prepare", "run", "start"]
 
 PathLike = str | Path
 
@@ -109,17 +109,12 @@ def start(config: RunConfig) -> Run:
     Raises:
         MmluPipeError: the input is refused; nothing was written.
     """
-    ready = _prepare(config)
+    ready = prepare(config)
     if objections := ready.objections:
         raise SubmissionBlocked("not submitted:\n" + "\n".join(f"  {text}" for text in objections), objections)
     config = ready.config
-    inputs = {"dataset": ready.dataset, "guidance_program": ready.program.path}
-    if ready.examples is not None:
-        inputs["examples"] = ready.examples
-    if ready.cassette is not None and ready.cassette.is_dir():
-        inputs["cassette"] = ready.cassette
     with RunFolder.open(config.output_dir, f"{ready.dataset.stem}-{ready.program.path.stem}") as folder:
-        manifest = Manifest(folder.manifest, config, inputs, ready.endpoint)
+        manifest = Manifest(folder.manifest, config, ready.inputs, ready.endpoint)
         return ready.backend.submit(ready.pipeline, config, folder, manifest)
 
 
@@ -178,7 +173,7 @@ def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLik
     from mmlu_pipe.forecast.estimate import estimate
     from mmlu_pipe.gate.record import verification_note
 
-    ready = _prepare(config, offline=not check_workspace, ask_service=check_workspace)
+    ready = prepare(config, offline=not check_workspace, ask_service=check_workspace)
     description, forecast = ready.description, None
     if ready.cassette is not None and ready.cassette.is_dir():
         chosen = len(parse_line_numbers(config.lines)) if config.lines else config.limit
@@ -190,7 +185,7 @@ def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLik
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """A run for which everything was found and checked; its options tell what is settled by now."""
 
     config: RunConfig
@@ -203,6 +198,15 @@ class _Ready:
     lines: int
     pipeline: Pipeline
     description: Description
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Name → file or folder of recordings, as the manifest has them."""
+        named = {"dataset": self.dataset, "guidance_program": self.program.path, "examples": self.examples}
+        found = {name: path for name, path in named.items() if path is not None}
+        if self.cassette is not None and self.cassette.is_dir():
+            found["cassette"] = self.cassette
+        return found
 
     @property
     def objections(self) -> list[str]:
@@ -227,7 +231,12 @@ class _Ready:
         return [*self.description.objections, *objections_to(plan)]
 
 
-def _prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = False) -> _Ready:
+def prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = False) -> Ready:
+    """Find and check everything that a run needs; nothing is written.
+
+    Raises:
+        MmluPipeError: the input is refused.
+    """
     from mmlu_pipe.dataset.schema import check_dataset
     from mmlu_pipe.engine.contract import check_lines
     from mmlu_pipe.engine.lines import Lines
@@ -261,7 +270,7 @@ def _prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = Fa
         dataset_keys=facts.keys,
     )
     description = backend.describe(pipeline, config, ask_service=ask_service)
-    return _Ready(config, backend, dataset, program, examples, endpoint, cassette, facts.lines, pipeline, description)
+    return Ready(config, backend, dataset, program, examples, endpoint, cassette, facts.lines, pipeline, description)
 
 
 def _backend(name: str) -> Backend:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mmlu_pipe.config import (
     AUTH_MODES,
@@ -35,6 +38,8 @@ def _option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 _OPTIONS = (
     _option("--dataset", "--dataset-name", metavar="FILE|sample|NAME", help="Dataset to evaluate."),
     _option("--guidance-program", metavar="FILE|NAME", help="Guidance program to run on every line."),
+    _option("--examples", metavar="FILE|NAME", help="Dataset of examples, for a program that shows some."),
+    _option("--program-option", multiple=True, metavar="KEY=VALUE", help="Option of the guidance program."),
     _option("--backend", help="Where to run the pipeline."),
     _option("--other-config", type=FILE, help="JSON file with the aoai_* keys; without it nothing is asked live."),
     _option("--workspace-config", type=FILE, help="AzureML config.json, for a cloud backend."),
@@ -54,7 +59,7 @@ _OPTIONS = (
     _option("--on-content-filter", type=click.Choice(CONTENT_FILTER_MODES), help="Whether filtered lines count there."),
     _option("--retry-errors", is_flag=True, help="Ask the failed lines of the run in --output-dir again."),
     _option("--correct-key", help="Key of the correct answer."),
-    _option("--response-key", help="Key of the response.  [default: zero_shot_choice, or else the one new key]"),
+    _option("--response-key", help="Key of the response.  [default: zero_shot_choice, or else the new one]"),
     _option("--auth", type=click.Choice(AUTH_MODES), help="How to authenticate."),
     _option("--require", multiple=True, metavar="FIELD[=VALUE]", help="Refuse to run where this cannot be sent."),
     _option("--seed", type=int, help="Sampling seed."),
@@ -72,9 +77,31 @@ _OPTIONS = (
     _option("--resume-from", metavar="JOB", help="Earlier job, whose finished lines are not asked again."),
 )
 
+_LAYERS = (
+    click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
+    click.option("--config", type=FILE, help="YAML file with any of these options; KEY=VALUE and options win over it."),
+)
+
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add all options of `run` to a command, which gets them as the fields of `RunConfig`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    """Add all options of `run` to a command, which gets what they amount to as `config`."""
+
+    @functools.wraps(command)
+    def with_config(*arguments: Any, config: Path | None, overrides: tuple[str, ...], **values: Any) -> Any:
+        options = {field.name: values.pop(field.name) for field in fields(RunConfig)}
+        return command(*arguments, config=_config_of(config, overrides, options), **values)
+
+    for option in reversed((*_LAYERS, *_OPTIONS)):
+        with_config = option(with_config)
+    return with_config
+
+
+def _config_of(file: Path | None, overrides: tuple[str, ...], options: dict[str, Any]) -> RunConfig:
+    """Defaults, over them the file, over it the `KEY=VALUE` texts, and over these the options that were given."""
+    if file is None and not overrides:
+        return RunConfig(**options)
+    from mmlu_pipe.configfile import layered, read_file, read_overrides
+
+    source = click.get_current_context().get_parameter_source
+    given = {name: value for name, value in options.items() if source(name) is ParameterSource.COMMANDLINE}
+    return RunConfig(**layered({} if file is None else read_file(file), read_overrides(overrides), given))

@@ -26,14 +26,14 @@ __all__ = ["plan"]
 @click.option("--check-workspace", is_flag=True, help="Ask the service what is there already.")
 @click.option("--documents", type=FOLDER, help="New folder for the documents that would be sent.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def plan(as_json: bool, documents: Path | None, check_workspace: bool, prices: Path | None, **values: Any) -> int:
+def plan(config: RunConfig, as_json: bool, documents: Path | None, check_workspace: bool, prices: Path | None) -> int:
     """Show what `run` with the same options would do, and what stands against it. Nothing is run, sent or asked."""
     from mmlu_pipe.api.running import plan_of
     from mmlu_pipe.cli.root import print_json
 
     if documents is not None and os.path.lexists(documents):
         raise ConfigError(f"{documents}: exists already; give --documents a new folder", key="documents")
-    found = plan_of(RunConfig(**values), check_workspace=check_workspace, prices=prices)
+    found = plan_of(config, check_workspace=check_workspace, prices=prices)
     if documents is not None:
         _keep(found.description.documents, documents)
     if as_json:

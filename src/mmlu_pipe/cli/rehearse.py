@@ -34,7 +34,7 @@ _CREDENTIAL_KINDS = ("Sas", "AccountKey", "None")  # as rehearsal/workspace.py h
 )
 @click.option("--keep", type=FOLDER, help="New folder for all of it: runs, logs, and the bodies that were sent.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def rehearse(as_json: bool, keep: Path | None, credential_kind: Any, **values: Any) -> int:
+def rehearse(config: RunConfig, as_json: bool, keep: Path | None, credential_kind: Any) -> int:
     """Rehearse a submission to AzureML on this machine: the real SDK, real blobs, fresh processes, recorded answers.
 
     Exits with 0 where everything was proven, 1 where something was not, 2 on bad usage or input.
@@ -42,7 +42,7 @@ def rehearse(as_json: bool, keep: Path | None, credential_kind: Any, **values: A
     from mmlu_pipe.cli.root import print_json
     from mmlu_pipe.proving import rehearse as rehearse_now
 
-    found = rehearse_now(RunConfig(**values), credential_kind=credential_kind, keep=keep)
+    found = rehearse_now(config, credential_kind=credential_kind, keep=keep)
     if as_json:
         print_json(found.to_json())
     else:

@@ -26,7 +26,7 @@ __all__ = ["run"]
 @click.option("--prices", type=FILE, help="JSON file of prices that you wrote, to show what is spent.")
 @click.option("--wait/--no-wait", default=None, help="Wait for a job.  [default: in a terminal]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def run(as_json: bool, prices: Path | None, wait: bool | None, **values: Any) -> int:
+def run(config: RunConfig, as_json: bool, prices: Path | None, wait: bool | None) -> int:
     """Evaluate a dataset with a guidance program.
 
     Without options the bundled sample is evaluated on the bundled recordings, with no network and no account.
@@ -38,7 +38,6 @@ def run(as_json: bool, prices: Path | None, wait: bool | None, **values: Any) ->
     from mmlu_pipe.plugins import manager
     from mmlu_pipe.reporting.progress import Progress
 
-    config = RunConfig(**values)
     manager().register(Progress(Console(stderr=True), _figures(config, prices)), "progress")
     lost: MmluPipeError | None = None
     with contextlib.redirect_stdout(sys.stderr):  # a program may print; stdout is for the result
