@@ -1,8 +1,9 @@
-"""What a report costs: writing it in a fresh process, its size, and how long a browser takes for it.
+"""What the pages cost: writing them in a fresh process, their size, and how long a browser takes for them.
 
-The run folders hold lines and calls as long as MMLU's are on average, with distributions. First paint is the browser's
-own first contentful paint; the list counts as usable when its filters are shown; a filter's time goes from the input to
-the painted rows.
+They are the report of a run, and the comparison of two runs that guess, which differ on 3 lines of 8; its seconds are
+those beyond the comparison itself. The run folders hold lines and calls as long as MMLU's are on average, with
+distributions. First paint is the browser's own first contentful paint; the list counts as usable when its filters are
+shown; a filter's time goes from the input to the painted rows.
 """
 
 import json
@@ -73,12 +74,12 @@ def call(number: int, line: dict[str, object], distribution: dict[str, float], s
     }
 
 
-def make(template: Path, folder: Path, size: int) -> None:
-    """A run folder of so many lines, with the manifest of a real run."""
+def make(template: Path, folder: Path, size: int, seed: int = 5) -> None:
+    """A run folder of so many lines, with the manifest of a real run; the answers are those of a seed."""
     import mmlu_pipe
 
     folder.mkdir()
-    chance = random.Random(5)
+    chance = random.Random(seed)
     answers, calls = [], []
     for number, line in enumerate(lines(size), start=1):
         weights = [chance.gammavariate(0.4, 1) + 1e-9 for _ in range(4)]
@@ -94,16 +95,24 @@ def make(template: Path, folder: Path, size: int) -> None:
     mmlu_pipe.score(folder, score_dataset=folder / "score.json")
 
 
-def write(folder: Path) -> tuple[float, float, float]:
-    """Wall and CPU seconds of `write_report` with its imports, and peak MB, in a fresh process."""
+REPORT = "from mmlu_pipe.reporting.html import write_report; write_report(Path(sys.argv[1]))"
+COMPARISON = (
+    "from mmlu_pipe.reporting.html import write_comparison; write_comparison(found, sys.argv[3])",
+    "import mmlu_pipe; found = mmlu_pipe.compare(sys.argv[1:3])",
+)
+
+
+def write(*arguments: Path, work: str = REPORT, before: str = "") -> tuple[float, float, float]:
+    """Wall and CPU seconds of some work with its imports, and peak MB, in a fresh process."""
     code = (
-        "import json, resource, sys, time; from pathlib import Path\n"
+        f"import json, resource, sys, time; from pathlib import Path\n{before}\n"
         "wall, cpu = time.perf_counter(), time.process_time()\n"
-        "from mmlu_pipe.reporting.html import write_report; write_report(Path(sys.argv[1]))\n"
+        f"{work}\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6\n"
         "print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu, peak]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return tuple(json.loads(done.stdout))
 
 
@@ -130,25 +139,34 @@ def browse(page: Path) -> tuple[list[float], list[float], list[float]]:
     return painted, usable, searched
 
 
+def tell(title: str, page: Path, costs: list[tuple[float, float, float]]) -> None:
+    """Print what a page cost, and what it costs a browser."""
+    wall, cpu, peak = zip(*costs, strict=True)
+    painted, usable, searched = browse(page)
+    print(f"  {title}  {page.stat().st_size / 1e6:.2f} MB, peak {max(peak):.0f} MB")
+    for what, found, unit in (
+        ("written, wall", wall, "s"),
+        ("written, CPU", cpu, "s"),
+        ("first paint", painted, "s"),
+        ("usable list", usable, "s"),
+        ("a search", searched, "ms"),
+    ):
+        print(f"    {what:<14} {statistics.median(found):8.2f} {unit}  ({min(found):.2f} to {max(found):.2f})")
+
+
 def main() -> None:
     import mmlu_pipe
 
-    print(f"report: {RUNS} runs, median (fastest to slowest)")
+    print(f"pages: {RUNS} runs, median (fastest to slowest)")
     with tempfile.TemporaryDirectory() as name:
         template = Path(name, "template")
         mmlu_pipe.run(output_dir=template)
         for size in SIZES:
-            folder = Path(name, str(size))
-            make(template, folder, size)
-            wall, cpu, peak = zip(*(write(folder) for _ in range(RUNS)), strict=True)
-            painted, usable, searched = browse(folder / "report.html")
-            kept = (folder / "report.html").stat().st_size / 1e6
-            print(f"  {size:>6} lines  {kept:.2f} MB, peak {max(peak):.0f} MB")
-            for what, found, unit in (
-                ("written, wall", wall, "s"),
-                ("written, CPU", cpu, "s"),
-                ("first paint", painted, "s"),
-                ("usable list", usable, "s"),
-                ("a search", searched, "ms"),
-            ):
-                print(f"    {what:<14} {statistics.median(found):8.2f} {unit}  ({min(found):.2f} to {max(found):.2f})")
+            one, other = (Path(name, f"{size}-{seed}") for seed in (5, 6))
+            make(template, one, size)
+            make(template, other, size, seed=6)
+            tell(f"{size:>6} lines, report    ", one / "report.html", [write(one) for _ in range(RUNS)])
+            work, before = COMPARISON
+            pages = [Path(name, f"{size}-{number}.html") for number in range(RUNS)]
+            costs = [write(one, other, page, work=work, before=before) for page in pages]
+            tell(f"{size:>6} lines, comparison", pages[0], costs)

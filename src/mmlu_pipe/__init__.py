@@ -9,7 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmlu_pipe.api import LoadedRun, Plan, create_dataset, load_run, plan, rehearse, run, score, start, sweep
+    from mmlu_pipe.api import (
+        LoadedRun,
+        Plan,
+        compare,
+        create_dataset,
+        load_run,
+        plan,
+        rehearse,
+        run,
+        score,
+        start,
+        sweep,
+    )
     from mmlu_pipe.backends.azureml.publish import Published, publish
     from mmlu_pipe.backends.base import Backend, Run
     from mmlu_pipe.checkup.examine import doctor
@@ -25,13 +37,25 @@ if TYPE_CHECKING:
     from mmlu_pipe.plugins import hookimpl
     from mmlu_pipe.proving.result import Proof, Rehearsal, Stage
     from mmlu_pipe.records import Call, Endpoint, Interval, LineAnswer, LineError, Score, SubScore
-    from mmlu_pipe.scoring.compare import Comparison, compare
+    from mmlu_pipe.scoring.compare import Comparison
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "mmlu_pipe.api": (
-        *("LoadedRun", "Plan", "create_dataset", "load_run", "plan", "rehearse", "run", "score", "start", "sweep"),
+        *(
+            "LoadedRun",
+            "Plan",
+            "compare",
+            "create_dataset",
+            "load_run",
+            "plan",
+            "rehearse",
+            "run",
+            "score",
+            "start",
+            "sweep",
+        ),
     ),
     "mmlu_pipe.backends.azureml.publish": ("Published", "publish"),
     "mmlu_pipe.backends.base": ("Backend", "Run"),
@@ -48,7 +72,7 @@ _HOMES = {
     "mmlu_pipe.plugins": ("hookimpl",),
     "mmlu_pipe.proving.result": ("Proof", "Rehearsal", "Stage"),
     "mmlu_pipe.records": ("Call", "Endpoint", "Interval", "LineAnswer", "LineError", "Score", "SubScore"),
-    "mmlu_pipe.scoring.compare": ("Comparison", "compare"),
+    "mmlu_pipe.scoring.compare": ("Comparison",),
 }
 
 __all__ = [

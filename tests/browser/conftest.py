@@ -31,19 +31,19 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def show(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """Open the report of a run folder; at the end no page may have complained, or asked for anything but itself."""
+    """Open a page of a folder; at the end no page may have complained, or asked for anything but itself."""
     opened: list[Page] = []
     complaints: list[str] = []
     asked: list[str] = []
     own: set[str] = set()
 
-    def show(folder: Path, *, fragment: str = "", **context: object) -> Page:
+    def show(folder: Path, *, name: str = "report.html", fragment: str = "", **context: object) -> Page:
         page = chromium.new_context(**context).new_page()
         opened.append(page)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        address = (folder / "report.html").resolve().as_uri()
+        address = (folder / name).resolve().as_uri()
         page.on("request", lambda request: asked.append(request.url))
         own.add(address)
         page.goto(address + fragment)

@@ -4,7 +4,8 @@ from mmlu_pipe.api.datasets import create_dataset
 from mmlu_pipe.api.loading import LoadedRun, load_run
 from mmlu_pipe.api.rehearsing import rehearse
 from mmlu_pipe.api.running import Plan, plan, run, start
-from mmlu_pipe.api.scoring import score
+from mmlu_pipe.api.scoring import compare, score
 from mmlu_pipe.api.sweeping import sweep
 
-__all__ = ["LoadedRun", "Plan", "create_dataset", "load_run", "plan", "rehearse", "run", "score", "start", "sweep"]
+__all__ = ["LoadedRun", "Plan", "compare", "create_dataset", "load_run", "plan", "rehearse", "run", "score", "start"]
+__all__ += ["sweep"]

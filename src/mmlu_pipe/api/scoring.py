@@ -1,17 +1,20 @@
-"""Scoring of answers that are there."""
+"""Scoring of answers that are there, and the comparison of runs."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.plugins import registry
 from mmlu_pipe.records import Score
 from mmlu_pipe.runfolder import RunFolder
+from mmlu_pipe.scoring import compare as comparing
+from mmlu_pipe.scoring.compare import Comparison
 
-__all__ = ["score"]
+__all__ = ["compare", "score"]
 
 PathLike = str | Path
 
@@ -32,7 +35,8 @@ def score(
         error_dataset: lines without an answer; they count as wrong.
         calls_dataset: model calls.
         correct_key: key of the correct answer.
-        response_key: key of the response; None finds `zero_shot_choice` or else the one new key.
+        response_key: key of the response; None finds `zero_shot_choice`, or else the one new key,
+            or the only one of them that ends with `_choice`.
         score_dataset: where to write the score as JSON; nothing is written by default, nothing overwritten ever.
 
     Raises:
@@ -59,3 +63,27 @@ def score(
             score_dataset=target,
         )
         return Score.from_json(json.loads(target.read_text(encoding="utf-8")))
+
+
+def compare(
+    runs: Sequence[PathLike], *, allow: Sequence[str] = (), seed: int = 0, html: PathLike | None = None
+) -> tuple[Comparison, ...]:
+    """Compare every other run with the first, line by line.
+
+    Args:
+        runs: two or more folders of completed runs on one dataset.
+        allow: in what they may differ: `program`, `model`, `strategy` or `settings`.
+        seed: of the bootstrap.
+        html: where to write it as a page for people; nothing is written by default, nothing overwritten ever.
+
+    Raises:
+        ConfigError: the runs cannot be compared, saying in what they differ; or there is a file of the name `html`.
+        RunFolderError: a folder holds no completed run, or the page cannot be written.
+        DatasetError: a file of a run cannot be read.
+    """
+    found = comparing.compare(runs, allow=allow, seed=seed)
+    if html is not None:
+        from mmlu_pipe.reporting.html import write_comparison
+
+        write_comparison(found, html, seed=seed)
+    return found

@@ -22,20 +22,21 @@ __all__ = ["compare"]
     help="In what the runs may differ: program, model, strategy, settings.  [default: nothing]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page for people: a new file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def compare(runs: tuple[Path, ...], allow: tuple[str, ...], seed: int, as_json: bool) -> int:
+def compare(runs: tuple[Path, ...], allow: tuple[str, ...], seed: int, html: Path | None, as_json: bool) -> int:
     """Compare run folders line by line: each further run beside the first.
 
     The difference comes with a paired bootstrap interval and McNemar's exact test, as a whole and by subject.
     """
     from rich.console import Console
 
+    from mmlu_pipe.api.scoring import compare as compare_runs
     from mmlu_pipe.cli.root import print_json
     from mmlu_pipe.reporting.console import print_comparison
-    from mmlu_pipe.scoring.compare import compare as compare_runs
 
     asked = [name.strip() for names in allow for name in names.split(",") if name.strip()]
-    found = compare_runs(runs, allow=asked, seed=seed)
+    found = compare_runs(runs, allow=asked, seed=seed, html=html)
     if as_json:
         values = [comparison.to_json() for comparison in found]
         print_json(values[0] if len(values) == 1 else {"comparisons": values})
@@ -45,6 +46,8 @@ def compare(runs: tuple[Path, ...], allow: tuple[str, ...], seed: int, as_json: 
         if place:
             console.print()
         print_comparison(comparison, console)
+    if html is not None:
+        click.echo(f"{'page':<14}{html}")
     return 0
 
 

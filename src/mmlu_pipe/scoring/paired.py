@@ -77,11 +77,12 @@ def bootstrap_interval(cells: Cells, *, seed: int, resamples: int = RESAMPLES) -
     differing = cells.only_a + cells.only_b
     if not differing:
         return Interval(0.0, 0.0)
+    n = cells.n
     chooser = random.Random(seed)  # noqa: S311 - statistics, not secrets
     # in their order, so that the table of one number at a time is enough
-    drawn = sorted(_binomial(chooser.random(), cells.n, differing / cells.n) for _ in range(resamples))
+    drawn = sorted(_binomial(chooser.random(), n, differing / n) for _ in range(resamples))
     right_in_b = [_binomial(chooser.random(), number, cells.only_b / differing) for number in drawn]
-    deltas = [(2 * right - number) / cells.n for right, number in zip(right_in_b, drawn, strict=True)]
+    deltas = [(2 * right - number) / n for right, number in zip(right_in_b, drawn, strict=True)]
     ends = quantiles(deltas, n=40, method="inclusive")
     return Interval(ends[0], ends[-1])
 

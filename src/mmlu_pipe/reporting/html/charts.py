@@ -13,15 +13,18 @@ from typing import Any
 import vl_convert
 from markupsafe import Markup, escape
 
-from mmlu_pipe.records import Calibration, PositionBias, SubScore
-from mmlu_pipe.reporting.html.evidence import letter
+from mmlu_pipe.records import Calibration, Interval, PositionBias, SubScore
+from mmlu_pipe.reporting.html.page import signed
+from mmlu_pipe.reporting.html.pieces import letter
+from mmlu_pipe.scoring.compare import PairedSubject
 
-__all__ = ["histogram", "intervals", "positions", "reliability"]
+__all__ = ["differences", "histogram", "intervals", "positions", "reliability"]
 
 _VERSION = "6.4"
 _WIDTH = 360
 _BINS = 24
 _LONGEST_NAME = 40
+_SURE = 0.05
 _NAME = re.compile(r">name(\d+)<")
 _AXIS = {
     "domain": False,
@@ -46,51 +49,88 @@ _PERCENT = {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1]}
 
 
 def intervals(parts: Mapping[str, SubScore], average: float | None, label: str) -> Markup:
-    """Accuracies with their 95 % intervals, in the order of `parts`; the average is a thin stroke.
-
-    Names come from datasets. They are written into the picture afterwards: some characters abort the process in Vega.
-    """
+    """Accuracies with their 95 % intervals, in the order of `parts`; the average is a thin stroke."""
     rows = [
         {
-            "name": f"name{place}",
-            "accuracy": part.accuracy,
+            "name": name,
+            "value": part.accuracy,
             "low": part.ci95 and part.ci95.low,
             "high": part.ci95 and part.ci95.high,
             "told": f"{100 * part.accuracy:.0f} % of {part.count:,}",
+            "sure": True,
         }
-        for place, part in enumerate(parts.values())
+        for name, part in parts.items()
         if part.accuracy is not None
     ]
+    return _forest(rows, (0, 1), _PERCENT, label, stroke=average)
+
+
+def differences(parts: Mapping[str, tuple[PairedSubject, Interval]], reach: float, label: str) -> Markup:
+    """Differences with their 95 % intervals, in the order of `parts`; filled where the adjusted p-value is below 5 %.
+
+    Args:
+        parts: name → the difference and its interval.
+        reach: the axis goes from -reach to reach.
+        label: what the picture tells.
+    """
+    rows = [
+        {
+            "name": name,
+            "value": part.cells.delta,
+            "low": interval.low,
+            "high": interval.high,
+            "told": f"{signed(part.cells.delta)}, p = {part.p_holm:.2g}",
+            "sure": part.p_holm < _SURE,
+        }
+        for name, (part, interval) in parts.items()
+    ]
+    step = _nice(reach / 3)
+    ticks = [place * step for place in range(-3, 4) if abs(place * step) <= 0.92 * reach]  # whose words have room
+    digits = max(0, -math.floor(math.log10(100 * step)))
+    shown = f"(datum.value > 0 ? '+' : datum.value < 0 ? '\u2212' : '') + format(abs(100 * datum.value), '.{digits}f')"
+    return _forest(rows, (-reach, reach), {"values": ticks, "labelExpr": shown}, label, stroke=0)
+
+
+def _forest(
+    rows: list[dict[str, Any]], ends: tuple[float, float], axis: dict[str, Any], label: str, *, stroke: float | None
+) -> Markup:
+    """One row each: name and what is told above, below them the value as a dot on its interval.
+
+    Names come from datasets. They are written into the picture afterwards: some characters abort the process in Vega.
+    """
+    names = [row["name"] for row in rows]
+    values = [row | {"name": f"name{place}"} for place, row in enumerate(rows)]
     y = {"field": "name", "type": "nominal", "sort": None, "axis": None}
+    scale = {"domain": ends, "nice": False}
+    x = {"type": "quantitative", "scale": scale, "title": None, "axis": axis}
     at = {"yOffset": 8}  # below the name
-    bar = {"type": "rule", "strokeCap": "round", **at}
+    bar = {"type": "rule", "strokeCap": "round", "strokeWidth": 6, **at}
+    dot = {"type": "point", "stroke": "var(--accent)", "strokeWidth": 2, "size": 70, "opacity": 1, **at}
+    fill = {"condition": {"test": "datum.sure", "value": "var(--accent)"}, "value": "var(--card)"}
     word = {"type": "text", "yOffset": -7}
     layers: list[dict[str, Any]] = [
         {
-            "mark": {**bar, "color": "var(--track)", "strokeWidth": 6},
-            "encoding": {"x": {"datum": 0}, "x2": {"datum": 1}},
+            "mark": {**bar, "color": "var(--track)"},
+            "encoding": {"x": {"datum": ends[0]}, "x2": {"datum": ends[1]}},
         },
         {
-            "mark": {**bar, "color": "var(--interval)", "strokeWidth": 6},
-            "encoding": {"x": _share("low"), "x2": {"field": "high"}},
+            "mark": {**bar, "color": "var(--interval)"},
+            "encoding": {"x": {"field": "low"} | x, "x2": {"field": "high"}},
         },
-        {
-            "mark": {"type": "point", "color": "var(--accent)", "filled": True, "size": 80, "opacity": 1, **at},
-            "encoding": {"x": _share("accuracy")},
-        },
-        {"mark": {**word, "align": "left"}, "encoding": {"x": {"datum": 0}, "text": {"field": "name"}}},
+        {"mark": dot, "encoding": {"x": {"field": "value"} | x, "fill": fill}},
+        {"mark": {**word, "align": "left"}, "encoding": {"x": {"datum": ends[0]}, "text": {"field": "name"}}},
         {
             "mark": {**word, "align": "right", "color": "var(--muted)"},
-            "encoding": {"x": {"datum": 1}, "text": {"field": "told"}},
+            "encoding": {"x": {"datum": ends[1]}, "text": {"field": "told"}},
         },
     ]
-    if average is not None:
+    if stroke is not None:
         tick = {"type": "tick", "color": "var(--muted)", "thickness": 1.5, "size": 14, "orient": "vertical", **at}
-        layers.insert(2, {"mark": tick, "encoding": {"x": {"datum": average}}})
-    spec = {"data": {"values": rows}, "encoding": {"y": y}, "layer": layers, "width": _WIDTH, "height": {"step": 36}}
+        layers.insert(2, {"mark": tick, "encoding": {"x": {"datum": stroke}}})
+    spec = {"data": {"values": values}, "encoding": {"y": y}, "layer": layers, "width": _WIDTH, "height": {"step": 36}}
     picture = _drawn(spec | {"padding": {"left": 6, "right": 6, "top": 4, "bottom": 20}, "autosize": "none"}, label)
-    names = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in parts]
-    return Markup(_NAME.sub(lambda found: f">{escape(names[int(found[1])])}<", picture))  # noqa: S704 - escaped here
+    short = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names]
+    return Markup(_NAME.sub(lambda found: f">{escape(short[int(found[1])])}<", picture))  # noqa: S704 - escaped here
 
 
 def reliability(found: Calibration, label: str) -> Markup:
@@ -216,11 +256,6 @@ def histogram(values: Sequence[float], title: str, label: str, *, whole: bool = 
         "height": 150,
     }
     return _drawn(spec, label), sum(value > high for value in ordered)
-
-
-def _share(field: str) -> dict[str, Any]:
-    scale = {"domain": [0, 1], "nice": False}
-    return {"field": field, "type": "quantitative", "scale": scale, "title": None, "axis": _PERCENT}
 
 
 def _nice(step: float) -> float:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from markupsafe import Markup
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.records import JsonObject, Score, SubScore
 from mmlu_pipe.reporting.html import charts
-from mmlu_pipe.reporting.html.evidence import Evidence, gather, letter
-from mmlu_pipe.reporting.html.page import render
+from mmlu_pipe.reporting.html.evidence import Evidence, gather
+from mmlu_pipe.reporting.html.page import flat, moment, render
+from mmlu_pipe.reporting.html.pieces import letter
 from mmlu_pipe.runfolder import unwritable
 from mmlu_pipe.scoring.categories import CATEGORIES, category
 from mmlu_pipe.scoring.runs import CompletedRun
@@ -48,7 +48,7 @@ def write_report(run_dir: Path) -> Path:
     manifest: JsonObject = json.loads(run.folder.manifest.read_text(encoding="utf-8"))
     evidence = gather(run, score)
     page = render(
-        "report.html.jinja",
+        "report",
         title=f"{Path(run.options['dataset']).stem} with {Path(run.options['guidance_program']).stem}",
         folder=run.path.resolve().name,
         score=score,
@@ -56,10 +56,11 @@ def write_report(run_dir: Path) -> Path:
         manifest=manifest,
         facts=run.facts,
         settings=_settings(manifest),
-        started=_moment(manifest.get("started")),
+        started=moment(manifest.get("started")),
         recorded=run.facts.get("endpoint_kind") == "recorded",
         evidence=evidence,
         letter=letter,
+        version=manifest.get("versions", {}).get("mmlu-pipe"),
         **_charts(score, evidence),
     )
     path = run.path / FILE_NAME
@@ -136,27 +137,11 @@ def _settings(manifest: JsonObject) -> dict[str, dict[str, Any]]:
     """Heading → name → value: all that the manifest tells."""
     known = {"options", "inputs", "outputs", "versions", "run", "endpoint", "error"}
     return {
-        "Inputs": _flat(manifest.get("inputs")),
-        "What the run settled and counted": _flat(manifest.get("run")),
-        "Deployment (salted digests for its address and name)": _flat(manifest.get("endpoint")),
-        "Options": _flat(manifest.get("options")),
-        "Versions": _flat(manifest.get("versions")),
-        "SHA-256 of the files": _flat(manifest.get("outputs")),
-        "Run": _flat({name: value for name, value in manifest.items() if name not in known}),
+        "Inputs": flat(manifest.get("inputs")),
+        "What the run settled and counted": flat(manifest.get("run")),
+        "Deployment (salted digests for its address and name)": flat(manifest.get("endpoint")),
+        "Options": flat(manifest.get("options")),
+        "Versions": flat(manifest.get("versions")),
+        "SHA-256 of the files": flat(manifest.get("outputs")),
+        "Run": flat({name: value for name, value in manifest.items() if name not in known}),
     }
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested names joined by dots."""
-    found: dict[str, Any] = {}
-    for name, inner in value.items() if isinstance(value, Mapping) else ():
-        path = f"{prefix}{name}"
-        found |= _flat(inner, f"{path}.") if isinstance(inner, Mapping) and inner else {path: inner}
-    return found
-
-
-def _moment(text: Any) -> str:
-    try:
-        return f"{datetime.fromisoformat(text):%d %B %Y, %H:%M %Z}"
-    except (TypeError, ValueError):
-        return str(text)
