@@ -457,6 +457,28 @@ def test_one_answer_is_made_at_a_time_and_who_gives_up_leaves_the_queue(rambling
     assert rambling.chat(_request(), lambda _piece: None, lambda: False).completion_tokens == 20
 
 
+@pytest.mark.parametrize("reuse", [False, True])
+def test_what_prompts_begin_with_alike_is_computed_again_unless_asked_otherwise(reuse: bool, tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "terse.gguf", seed=1, answers="0123")
+    engine = LlamaEngine(path, threads=1, reuse_prompts=reuse)
+    examples = ({"role": "user", "content": "One and one? " * 8}, {"role": "assistant", "content": "2"})
+    endings, answers = [], []
+    for question in ("Two and two?", "Two and one?", "Two and one?"):
+        messages = (*examples, {"role": "user", "content": question})
+        pieces: list[Piece] = []
+        schema = FORMAT["json_schema"]["schema"]
+        request = ChatRequest(messages, max_tokens=30, temperature=0, top_logprobs=5, schema=schema)
+        endings.append(engine.chat(request, pieces.append, lambda: False))
+        answers.append([token for piece in pieces for token in piece.tokens])
+        assert json.loads("".join(piece.text for piece in pieces))["choice"] in CHOICES
+    again = endings[0].prompt_tokens - len("two?<|im_end|>\n<|im_start|>assistant\n")
+    assert all(ending.reused >= again if reuse else ending.reused == 0 for ending in endings[1:])
+    assert endings[0].reused == 0
+    for first, second in zip(*answers[1:], strict=True):
+        assert first["token"] == second["token"]
+        assert first["logprob"] == pytest.approx(second["logprob"], abs=1e-3)
+
+
 def test_what_the_listener_raises_comes_back_and_ends_the_answer(rambling: LlamaEngine) -> None:
     pieces: list[Piece] = []
 
@@ -586,7 +608,7 @@ def test_the_command_serves_until_it_is_stopped_and_tells_all_that_is_needed(
 ) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf")
     arguments = ("--model-file", path, "--port", "0", "--deployment", "mine", "--write-config", "local.json")
-    with _serve(tmp_path, *arguments, MMLU_PIPE_SERVE_KEY=KEY) as process:
+    with _serve(tmp_path, *arguments, "--reuse-prompts", MMLU_PIPE_SERVE_KEY=KEY) as process:
         try:
             told = _told(process)
             config = json.loads((tmp_path / "local.json").read_text(encoding="utf-8"))
@@ -594,7 +616,10 @@ def test_the_command_serves_until_it_is_stopped_and_tells_all_that_is_needed(
             with openai.AzureOpenAI(
                 azure_endpoint=config["aoai_endpoint"], api_key=KEY, api_version=config["aoai_api_version"]
             ) as client:
-                answer = client.chat.completions.create(model=config["aoai_deployment"], messages=HELLO, max_tokens=2)
+                for _ in range(2):
+                    answer = client.chat.completions.create(
+                        model=config["aoai_deployment"], messages=HELLO, max_tokens=2
+                    )
         finally:
             process.send_signal(number)
             rest, errors = process.communicate(timeout=60)
@@ -606,7 +631,8 @@ def test_the_command_serves_until_it_is_stopped_and_tells_all_that_is_needed(
     assert "mmlu-pipe run --other-config local.json" in told
     assert "no content filter" in told
     assert KEY not in told + rest + errors + json.dumps(config)
-    assert "200 length" in errors
+    first, second = re.findall(r"200 length, \d+\+2 tokens(, \d+ reused)?, ", errors)
+    assert (bool(first), bool(second)) == (False, True)
 
 
 def test_a_key_is_made_and_shown_to_a_person_and_never_to_a_log(tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--threads", type=click.IntRange(1), help="Processor threads.  [default: half the processors, at least two]"
 )
+@click.option(
+    "--reuse-prompts",
+    is_flag=True,
+    help="Do not compute again what a prompt begins with like the one before; rounding may differ.",
+)
 @click.option("--write-config", type=_FILE, help="Write the other_configs.json to this new file.")
 def serve(**options: Any) -> int:
     """Serve a small open model behind Azure OpenAI's chat API, on this machine only.

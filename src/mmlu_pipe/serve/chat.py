@@ -54,11 +54,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an answer ended: `stop` or `length`, and what it took."""
+    """How an answer ended: `stop` or `length`, and what it took; `reused` prompt tokens were not computed again."""
 
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    reused: int = 0
 
 
 class Cancelled(Exception):

@@ -92,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
             pieces: list[Piece] = []
             ending = self._answer(request, pieces.append)
             self._send_json(200, reply.completion(pieces, ending))
-        return f"200 {ending.finish_reason}, {ending.prompt_tokens}+{ending.completion_tokens} tokens"
+        reused = f", {ending.reused} reused" if ending.reused else ""
+        return f"200 {ending.finish_reason}, {ending.prompt_tokens}+{ending.completion_tokens} tokens{reused}"
 
     # What came in
 

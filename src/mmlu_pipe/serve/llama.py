@@ -55,19 +55,28 @@ class LlamaEngine:
     """A loaded model.
 
     Equal requests with temperature 0 or a seed get equal answers: one is answered at a time, and nothing of one prompt
-    is reused for the next. With `parallel` above 1 they share the processor, and rounding may tell them apart.
+    is reused for the next. With `parallel` above 1 they share the processor, with `reuse_prompts` an answer follows
+    numbers that came of other batches; in both cases rounding may tell equal requests apart.
 
     Args:
         path: the GGUF file.
         threads: of the processor; None takes `default_threads`.
         context: the most tokens of a prompt and its answer together.
         parallel: answers in the making at once.
+        reuse_prompts: whether what a prompt begins with is not computed again if the one before began so too.
 
     Raises:
         ConfigError: llama.cpp is not installed, or cannot load the file.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, context: int = CONTEXT, parallel: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        context: int = CONTEXT,
+        parallel: int = 1,
+        reuse_prompts: bool = False,
+    ) -> None:
         llama = require_llama()
         wanted = llama.CommonParams()
         wanted.model.path = str(path)
@@ -99,6 +108,7 @@ class LlamaEngine:
                 key="model_file",
             ) from error
         self._slots = threading.BoundedSemaphore(parallel)
+        self._reuse_prompts = reuse_prompts
 
     def chat(self, request: ChatRequest, emit: Callable[[Piece], None], cancelled: Callable[[], bool]) -> Ending:
         """Answer; see `chat.Engine`."""
@@ -111,7 +121,8 @@ class LlamaEngine:
                 raise Cancelled
             listener = _Listener(grammar, emit, cancelled)
             try:
-                self._server.handle_chat_completions(_body(request, grammar), listener)
+                body = _body(request, grammar) | {"cache_prompt": self._reuse_prompts}
+                self._server.handle_chat_completions(body, listener)
             except (ValueError, RuntimeError) as error:  # what it raises before it generates: the template's refusals
                 raise invalid(f"The messages do not fit the model's chat template: {error}", "messages") from error
             return listener.ending(request)
@@ -145,7 +156,6 @@ def _body(request: ChatRequest, grammar: Grammar | None) -> Json:
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
         "stop": list(request.stop),
-        "cache_prompt": False,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -192,7 +202,9 @@ class _Listener:
         ended = self._finish_reason == "stop" and not request.stop
         if ended and self._grammar is not None and not self._grammar.complete:
             raise server_error("The model ended before the answer followed the schema.")
-        return Ending(self._finish_reason, self._usage["prompt_tokens"], self._usage["completion_tokens"])
+        prompt, completion = self._usage["prompt_tokens"], self._usage["completion_tokens"]
+        reused = (self._usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+        return Ending(self._finish_reason, prompt, completion, reused)
 
     def _take(self, chunk: Json) -> None:
         if error := chunk.get("error"):

@@ -56,6 +56,7 @@ def serve_until_stopped(
     port: int,
     deployment: str,
     threads: int | None,
+    reuse_prompts: bool,
     write_config: Path | None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; `say` gets the one text to follow, once clients are answered.
@@ -74,7 +75,7 @@ def serve_until_stopped(
         config = config_text(endpoint.url, deployment, found.name)
         if write_config is not None:
             keep_config(write_config, config, only_check=True)
-        engine = LlamaEngine(found.path, threads)
+        engine = LlamaEngine(found.path, threads, reuse_prompts=reuse_prompts)
         endpoint.start(engine, Served(found.name, deployment, fingerprint(found.sha256)), key.value)
         if write_config is not None:
             keep_config(write_config, config)
