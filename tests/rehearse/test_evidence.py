@@ -76,7 +76,8 @@ def test_everything_holds_and_comes_back_byte_equal(told: Told) -> None:
     assert [(proof.name, proof.told) for proof in found if not proof.holds] == []
     for name in ("output.jsonl", "errors.jsonl", "score.json"):
         assert (told.seen.local / name).read_bytes() == (told.seen.job / name).read_bytes()
-    assert len((told.seen.job / "output.jsonl").read_bytes().splitlines()) == 114
+    assert len((told.seen.job / "output.jsonl").read_bytes().splitlines()) == 117
+    assert len((told.seen.job / "errors.jsonl").read_bytes().splitlines()) == 4
 
 
 def test_the_second_submission_sends_nothing_but_the_job(told: Told) -> None:
@@ -114,7 +115,7 @@ def test_a_program_or_dataset_that_was_changed_since_is_told(seen: Seen, tmp_pat
     other.write_text("", encoding="utf-8")
     changed = dataclasses.replace(seen, subject=dataclasses.replace(seen.subject, program=other, dataset=other))
     told = failed(changed)
-    assert told.keys() == {"program", "dataset"}
+    assert told.keys() == {"program", "dataset", "mlflow"}
     assert "not with the bytes of zero_shot.py" in told["program"]
 
 
@@ -161,7 +162,7 @@ def test_a_request_without_a_recording_is_told(seen: Seen) -> None:
     assert seen.asked is not None
     more = seen.asked + Counter(("asked", "missed"))
     assert failed(dataclasses.replace(seen, asked=more)) == {
-        "answers": "115 requests, 114 answered by their recordings, 1 not recorded"
+        "answers": "122 requests, 121 answered by their recordings, 1 not recorded"
     }
     assert "0 requests" in failed(dataclasses.replace(seen, asked=Counter()))["answers"]
 
@@ -200,9 +201,24 @@ def test_a_host_that_no_workspace_has_is_named(seen: Seen) -> None:
     assert told == {"network": "asked for hosts that no workspace has: telemetry.example"}
 
 
+def test_a_figure_or_a_parameter_that_mlflow_has_otherwise_is_told(seen: Seen) -> None:
+    pipeline = seen.jobs()[0]
+    rows = pipeline.metrics["accuracy"]
+    rows.append(rows[-1] | {"value": 0.5})
+    try:
+        assert failed(seen) == {"mlflow": f"1 figures of {pipeline.display_name} are not those of score.json: accuracy"}
+    finally:
+        rows.pop()
+    kept = pipeline.parameters.pop("stream")
+    try:
+        assert "are not those of its steps" in failed(seen)["mlflow"]
+    finally:
+        pipeline.parameters["stream"] = kept
+
+
 def test_what_the_story_did_not_reach_is_not_told_as_proven(seen: Seen) -> None:
     before_all = Seen(seen.subject, seen.folder, seen.canary)
     assert {proof.holds for proof in proofs(before_all)} == {None}
     begun = dataclasses.replace(seen, first=None, asked=None, verification=None)
     unknown = {proof.name for proof in proofs(begun) if proof.holds is None}
-    assert unknown == {"gate", "answers", "output.jsonl", "errors.jsonl", "score.json", "again"}
+    assert unknown == {"gate", "answers", "output.jsonl", "errors.jsonl", "score.json", "mlflow", "again"}

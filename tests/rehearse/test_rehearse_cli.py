@@ -62,7 +62,7 @@ def test_a_table_shows_what_was_proven_and_everything_is_kept_where_asked(
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("simple_sample_test rehearsed in ")
     assert max(map(len, lines[:-1])) <= 80
-    assert [line.split()[0] for line in lines[1:15]] == ["ok"] * 14
+    assert [line.split()[0] for line in lines[1:16]] == ["ok"] * 15
     assert "ok        identity         UserIdentity in the job; asked as the submitting user" in ended.stdout
     assert "ok        answers          7 requests, 7 answered by their recordings" in ended.stdout
     assert [line.split()[0] for line in ended.stderr.splitlines()] == [
@@ -90,7 +90,7 @@ def test_it_works_by_entra_tokens_alone_and_as_an_assigned_identity_on_no_cluste
     assert {proof["name"]: proof["holds"] for proof in found["proofs"]} == dict.fromkeys(
         [
             *("gate", "package", "program", "dataset", "environment", "commands", "identity", "answers"),
-            *("output.jsonl", "errors.jsonl", "score.json", "again", "secrets", "network"),
+            *("output.jsonl", "errors.jsonl", "score.json", "mlflow", "again", "secrets", "network"),
         ],
         True,
     )

@@ -26,20 +26,22 @@ GUID = "11111111-2222-3333-4444-555555555555"
 
 def parsed(words: list[str]) -> RunConfig:
     """The options of a command line, as `run` would have them."""
-    found: dict[str, object] = {}
+    found: list[RunConfig] = []
 
     @click.command()
     @run_options
-    def run(**values: object) -> None:
-        found.update(values)
+    def run(config: RunConfig) -> None:
+        found.append(config)
 
     run.main(words[1:], standalone_mode=False)
-    return RunConfig(**found)  # type: ignore[arg-type]
+    return found[0]
 
 
 def changed(**more: object) -> RunConfig:
     """Every option that a rehearsal takes, and none as by default."""
     options: dict[str, object] = {
+        "examples": "sample_dev",
+        "program_option": ("k=2", "note=a b"),
         "select_strategy": "text",
         "limit": 3,
         "workers": 2,
@@ -87,13 +89,17 @@ def test_every_option_reaches_the_submission_and_those_of_a_cloud_no_other_comma
     config = changed()
     found = prepare(config, tmp_path)
     named = {"backend": "azureml", "cassette": found.cassette, "other_config": found.other_config}
-    places = {"dataset": str(found.dataset), "guidance_program": str(found.program)}
+    places = {
+        "dataset": str(found.dataset),
+        "guidance_program": str(found.program),
+        "examples": str(found.examples),
+    }
     assert parsed(found.cloud) == dataclasses.replace(config, **named, **places)
     defaults = {name: getattr(RunConfig(), name) for name in CLOUD_OPTIONS}
     assert parsed(found.local) == dataclasses.replace(parsed(found.cloud), backend="local", **defaults)
     assert [word.partition("=")[0] for word in found.gate] == [
-        *("verify", "--dataset", "--guidance-program", "--cassette", "--other-config"),
-        *("--select-strategy", "--correct-key", "--seed", "--reasoning-effort"),
+        *("verify", "--dataset", "--guidance-program", "--examples", "--cassette", "--other-config"),
+        *("--program-option", "--program-option", "--select-strategy", "--correct-key", "--seed", "--reasoning-effort"),
     ]
 
 

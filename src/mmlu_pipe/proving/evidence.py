@@ -14,9 +14,12 @@ from typing import Any
 from mmlu_pipe.backends.azureml.environment import normalised
 from mmlu_pipe.backends.azureml.snapshot import write_snapshot
 from mmlu_pipe.config import IDENTITIES
+from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.proving.compare import first_difference
 from mmlu_pipe.proving.result import Proof
 from mmlu_pipe.proving.seen import ASSETS, NotSeen, Seen, kind_of, was_put
+from mmlu_pipe.records import Score
+from mmlu_pipe.reporting.mlflow import metrics
 
 __all__ = ["proofs"]
 
@@ -54,6 +57,7 @@ def _proofs(seen: Seen) -> Iterator[tuple[str, Callable[[Seen], tuple[bool, str]
     yield "output.jsonl", lambda seen: _equal(seen, "output.jsonl")
     yield "errors.jsonl", lambda seen: _equal(seen, "errors.jsonl")
     yield "score.json", lambda seen: _equal(seen, "score.json")
+    yield "mlflow", _mlflow
     yield "again", _again
     yield "secrets", _secrets
     yield "network", _network
@@ -166,6 +170,27 @@ def _equal(seen: Seen, name: str) -> tuple[bool, str]:
     if difference:
         return False, difference
     return True, f"{(seen.job / name).stat().st_size:,} bytes, equal to the local run's"
+
+
+def _mlflow(seen: Seen) -> tuple[bool, str]:
+    if seen.first is None:
+        raise NotSeen
+    steps = seen.steps()
+    asks, scores, pipeline = steps[_ASKS], steps[_SCORES], steps[_ASKS].root
+    score = Score.from_json(json.loads((seen.local / "score.json").read_text(encoding="utf-8")))
+    figures = metrics(score)
+    for run in (scores, pipeline):
+        logged = run.figures
+        strange = [name for name, value in logged.items() if figures.get(name) != value]
+        if strange := strange + [name for name in figures if "/" not in name and name not in logged]:
+            return False, f"{len(strange)} figures of {run.display_name} are not those of score.json: {strange[0]}"
+    inputs = {"dataset_sha256": seen.subject.dataset, "guidance_program_sha256": seen.subject.program}
+    hashes = {name: sha256_file(path) for name, path in inputs.items()}
+    if asks.parameters | hashes != asks.parameters:
+        return False, f"the parameters of {_ASKS} do not name the dataset and the program that are here"
+    if asks.parameters | scores.parameters != pipeline.parameters:
+        return False, "the parameters of the pipeline's run are not those of its steps"
+    return True, f"{len(scores.figures)} figures as in score.json, {len(pipeline.parameters)} parameters as sent"
 
 
 def _again(seen: Seen) -> tuple[bool, str]:

@@ -154,4 +154,6 @@ def kind_of(kept: Recorded) -> str:
     named = {"jobs/*": "jobs", "blob/*/*": "blobs", "blob/*": "blobs"}.get(kept.route)
     if named is None:
         named = "tokens" if re.search(r"token|^msi/|^obo/", kept.route) else "others"
+    if kept.route.startswith("mlflow/"):
+        named = "mlflow"
     return f"{kept.method} {named}"

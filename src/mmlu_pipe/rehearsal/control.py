@@ -6,7 +6,7 @@ import re
 
 from mmlu_pipe.rehearsal.assets import KINDS, Assets
 from mmlu_pipe.rehearsal.exchange import Refusal, Reply, Request
-from mmlu_pipe.rehearsal.identity import Identity
+from mmlu_pipe.rehearsal.identity import LOGIN_HOST, Identity
 from mmlu_pipe.rehearsal.jobs import Jobs
 from mmlu_pipe.rehearsal.storage import ACCOUNT, Azurite
 from mmlu_pipe.rehearsal.workspace import Workspace
@@ -19,6 +19,22 @@ _WORKSPACES = re.compile(
 )
 _OPERATION = re.compile(r"(?i)/subscriptions/[^/]+/providers/[^/]+/locations/[^/]+/mfeOperationResults/([^/]+)")
 
+_CLOUDS = [
+    {
+        "name": "AzureCloud",
+        "portal": "https://portal.azure.com",
+        "authentication": {
+            "loginEndpoint": f"https://{LOGIN_HOST}/",
+            "audiences": ["https://management.core.windows.net/", "https://management.azure.com/"],
+            "tenant": "common",
+            "identityProvider": "AAD",
+        },
+        "resourceManager": "https://management.azure.com/",
+        "suffixes": {"storage": "core.windows.net", "keyVaultDns": "vault.azure.net", "acrLoginServer": "azurecr.io"},
+    }
+]
+"""What azureml-mlflow reads of the clouds there are, for which it needs no token."""
+
 
 class ResourceManager:
     """Answers for one workspace; for any other as if it did not exist."""
@@ -29,6 +45,8 @@ class ResourceManager:
 
     def answer(self, request: Request) -> Reply:
         """Answer one request."""
+        if request.path == "/metadata/endpoints":
+            return Reply(body=_CLOUDS)
         self._identity.require(request)
         if operation := _OPERATION.fullmatch(request.path):
             return self._jobs.operation(operation[1])

@@ -21,6 +21,8 @@ _NAMED = re.compile(
     r"(?i)\b(codes|components|computes|data|datastores|environments|experiments|jobs|mfeOperationResults|models|runs"
     r"|tempdatarefs|versions)/[^/]+"
 )
+_MLFLOW = "api/2.0/mlflow/"
+"""Below it, `runs/get` is a call, and no run that is called `get`."""
 _NOT_KEPT = 1_000_000
 """Bodies above this many bytes are counted and not kept."""
 
@@ -37,7 +39,9 @@ def route_of(host: str, path: str) -> str:
     prefix, found, rest = cut.partition("/workspace/")
     if not found:
         return cut.strip("/")
-    return "/".join(part for part in (prefix.strip("/"), _NAMED.sub(r"\1/*", rest).strip("/")) if part) or "workspace"
+    if not rest.startswith(_MLFLOW):
+        rest = _NAMED.sub(r"\1/*", rest)
+    return "/".join(part for part in (prefix.strip("/"), rest.strip("/")) if part) or "workspace"
 
 
 @dataclass(frozen=True)

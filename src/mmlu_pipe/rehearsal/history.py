@@ -61,14 +61,14 @@ class History:
         """One run; of a step and of a pipeline job alike."""
         who = {"userObjectId": TENANT, "userTenantId": TENANT, "userName": "Twin User", "upn": None}
         is_step = run.parent is not None
-        tags = {"azureml.pipeline": run.root.name} if is_step else run.properties.get("tags") or {}
+        tags = {"azureml.pipeline": run.root.name} if is_step else {}
         properties = self._step_properties(run) if is_step else run.properties["properties"]
         kind = "azureml.StepRun" if is_step else "azureml.PipelineRun"
         return {
             "runId": run.name,
             "rootRunId": run.root.name,
             "parentRunId": run.parent.name if run.parent else None,
-            "experimentId": self._workspace.workspace_id,
+            "experimentId": self._workspace.experiment_id(str(run.properties["experimentName"])),
             "displayName": run.properties.get("displayName") or run.display_name,
             "name": run.properties.get("moduleName"),
             "description": run.properties.get("description"),
@@ -91,7 +91,7 @@ class History:
             "actionUris": {},
             "target": run.properties.get("target"),
             "uniqueChildRunComputeTargets": [],
-            "tags": tags,
+            "tags": tags | (run.properties.get("tags") or {}),
             "settings": {},
             "services": {},
             "inputDatasets": [],

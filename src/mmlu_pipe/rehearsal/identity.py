@@ -30,6 +30,7 @@ LOGIN_HOST = "login.microsoftonline.com"
 
 _LIFETIME_S = 3600
 _RESOURCE_MANAGER = ("https://management.azure.com", "https://management.core.windows.net", "https://ml.azure.com")
+_RUNS = "azureml"
 
 
 class Identity:
@@ -69,8 +70,16 @@ class Identity:
     def _signature(self, signed: str) -> str:
         return _encode(hmac.new(self._key, signed.encode(), hashlib.sha256).digest())
 
-    def require(self, request: Request) -> Json:
+    def run_token(self, run_id: str) -> str:
+        """The token that a job finds in its environment: for what it logs, and for nothing of the resource manager."""
+        return self.issue(_RUNS, run_id, run_id=run_id)
+
+    def require(self, request: Request, *, of_runs: bool = False) -> Json:
         """The claims of the request's token.
+
+        Args:
+            request: any one.
+            of_runs: whether the token of a run will do.
 
         Raises:
             Refusal: 401, with the challenge that makes clients ask for a new token.
@@ -83,7 +92,7 @@ class Identity:
         claims: Json = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
         if claims["exp"] <= time.time():
             raise _unauthorised("ExpiredAuthenticationToken", "The access token expired; ask for a new one.")
-        if claims["aud"] not in _RESOURCE_MANAGER:
+        if claims["aud"] not in _RESOURCE_MANAGER and not (of_runs and claims["aud"] == _RUNS):
             raise _unauthorised(
                 "InvalidAuthenticationTokenAudience", f"The access token is for {claims['aud']}, not for AzureML."
             )

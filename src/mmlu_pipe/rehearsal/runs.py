@@ -48,6 +48,8 @@ class Run:
         logs: path of a log → name of its blob in the artifact store.
         outputs: by name.
         command: of a step that ran, its rendered command line.
+        parameters: what was logged to MLflow.
+        metrics: name → every value that was logged, with `timestamp` and `step`.
         cancelled: set once somebody wants it to end.
         changed: is notified at every change of status.
     """
@@ -61,6 +63,8 @@ class Run:
     logs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, Output] = field(default_factory=dict)
     command: str | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, list[Json]] = field(default_factory=dict)
     children: list[Run] = field(default_factory=list)
     created: str = field(default_factory=now)
     started: str | None = None
@@ -72,6 +76,11 @@ class Run:
     def root(self) -> Run:
         """The pipeline job."""
         return self.parent or self
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The last value of every metric."""
+        return {name: rows[-1]["value"] for name, rows in self.metrics.items()}
 
     def enter(self, status: Status) -> None:
         """Change the status; one that is final stays."""

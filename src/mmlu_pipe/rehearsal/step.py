@@ -16,6 +16,7 @@ from mmlu_pipe.rehearsal.exchange import Json, Refusal
 from mmlu_pipe.rehearsal.process import RunningStep, StepProcess
 from mmlu_pipe.rehearsal.runs import Output, Run
 from mmlu_pipe.rehearsal.site import Site, artifact_prefix, binding_text, default_output
+from mmlu_pipe.rehearsal.tracking import tracking_environment
 from mmlu_pipe.rehearsal.workspace import ARTIFACT_STORE, BLOB_STORE
 
 __all__ = ["Step"]
@@ -235,6 +236,7 @@ class Step:
             **self._site.identity.job_environment(self._site.port, on_behalf_of=kind == "UserIdentity"),
             **self._site.network,
             **{str(name): str(value) for name, value in {**own, **asked}.items()},
+            **tracking_environment(workspace, self._site.identity, run),
             **self._site.environment,
         }
 

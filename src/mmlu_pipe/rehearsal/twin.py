@@ -28,6 +28,7 @@ from mmlu_pipe.rehearsal.registries import DISCOVERY_HOST, Registries, registry_
 from mmlu_pipe.rehearsal.runs import Run, Runs
 from mmlu_pipe.rehearsal.site import Site
 from mmlu_pipe.rehearsal.storage import BLOB_HOST, Azurite
+from mmlu_pipe.rehearsal.tracking import Tracking
 from mmlu_pipe.rehearsal.workspace import TENANT, Workspace
 
 __all__ = ["Twin"]
@@ -113,10 +114,11 @@ class Twin:
             executor = Executor(site, self._runs)
             jobs = Jobs(self.workspace, assets, self._runs, executor)
             manager = ResourceManager(self.workspace, self.identity, storage, assets, jobs)
+            tracking = Tracking(self.workspace, self.identity, self._runs)
             history = History(self.workspace, self.identity, self._runs, storage)
 
             def api(request: Request) -> Reply:
-                return registries.on_api_host(request) or history.answer(request)
+                return registries.on_api_host(request) or tracking.on_api_host(request) or history.answer(request)
 
             answers = {
                 _MANAGEMENT: manager.answer,

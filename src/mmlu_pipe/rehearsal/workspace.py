@@ -91,6 +91,10 @@ class Workspace:
         """Datastore → container in blob storage."""
         return {BLOB_STORE: f"azureml-blobstore-{self.workspace_id}", ARTIFACT_STORE: f"azureml-{self.workspace_id}"}
 
+    def experiment_id(self, name: str) -> str:
+        """The id of an experiment, made of its name."""
+        return str(uuid.uuid5(uuid.UUID(self.workspace_id), name))
+
     def body(self) -> Json:
         """The workspace as a resource."""
         storage = self.arm_id.partition("/providers/")[0] + "/providers/Microsoft"

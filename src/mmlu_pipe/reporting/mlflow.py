@@ -22,7 +22,7 @@ from mmlu_pipe.hashing import sha256_text
 from mmlu_pipe.plugins import hookimpl
 from mmlu_pipe.records import JsonObject, Score, SubScore
 
-__all__ = ["main", "metrics", "parameters"]
+__all__ = ["AZUREML_NAMES", "main", "metrics", "parameters"]
 
 _log = logging.getLogger("mmlu_pipe.reporting")
 
@@ -35,12 +35,14 @@ _ENVIRONMENT = {
 }
 """What the process that logs is told, unless the caller's environment says otherwise."""
 
-_OPTIONS = ("select_strategy", "require", "seed", "reasoning_effort", "stream", "limit", "lines")
+_OPTIONS = ("program_option", "select_strategy", "require", "seed", "reasoning_effort", "stream", "limit", "lines")
 _PART = ("accuracy", "stderr", "n_correct", "count")
 _ALL = (*_PART, "answered", "unanswered", "failed", "invalid", "accuracy_answered")
 _CALIBRATION = ("expected_calibration_error", "brier", "mass_outside")
 
-_AZUREML_NAMES = 50
+AZUREML_NAMES = 50
+"""Names of metrics that a run of AzureML holds."""
+
 _MAX_VALUE = 500
 _MAX_NAME = 100
 _BATCH = 250
@@ -49,7 +51,7 @@ _BATCH = 250
 @hookimpl
 def run_settled(facts: JsonObject, options: JsonObject) -> None:
     """In a job component 1 is a step of its own, which the score never passes."""
-    if _TRACKING in os.environ and _STEP in os.environ:
+    if os.environ.get(_TRACKING) and _STEP in os.environ:
         _hand_over(parameters(facts, options), {}, facts)
 
 
@@ -60,7 +62,7 @@ def score_finished(score: Score, facts: JsonObject, options: JsonObject) -> None
     if not tracking or (options.get("backend") == "azureml" and tracking.startswith("azureml:")):
         return
     keys = {"correct_key": score.correct_key, "response_key": score.response_key}
-    limit = _AZUREML_NAMES if _STEP in os.environ or tracking.startswith("azureml:") else None
+    limit = AZUREML_NAMES if _STEP in os.environ or tracking.startswith("azureml:") else None
     _hand_over(parameters(facts, options | keys), metrics(score, limit), facts)
 
 
@@ -72,7 +74,7 @@ def parameters(facts: JsonObject, options: JsonObject) -> dict[str, str]:
         options: those of the run; the others are left out.
     """
     found: JsonObject = {name: options.get(name) for name in (*_OPTIONS, "correct_key", "response_key")}
-    for name, key in (("dataset", "dataset"), ("guidance_program", "program")):
+    for name, key in (("dataset", "dataset"), ("guidance_program", "program"), ("examples", "examples")):
         source = facts.get(key) or {}
         found |= {name: source.get("file"), f"{name}_sha256": source.get("sha256")}
     found |= {"model": facts.get("model"), "served_model": sorted(facts.get("served_models") or ())}

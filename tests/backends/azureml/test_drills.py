@@ -114,7 +114,8 @@ def drills(python: Path, azurite: Azurite, tmp_path: Path) -> Iterator[Drills]:
             AoaiServer({"dep": "gpt-4o"}, key=None, bearer=lambda token: token.count(".") == 2, answer=answer)
         )
         doors = {HOST: int(aoai.endpoint.rpartition(":")[2])}
-        twin = stack.enter_context(Twin(python, storage=azurite, doors=doors, drill=drill))
+        quiet = {"MLFLOW_TRACKING_URI": ""}  # loading MLflow takes two seconds a step; test_tracking has it
+        twin = stack.enter_context(Twin(python, storage=azurite, doors=doors, drill=drill, step_environment=quiet))
         found.append(Drills(tmp_path, twin, aoai))
         for name, value in {"config.json": twin.config(), "other_configs.json": config}.items():
             (tmp_path / name).write_text(json.dumps(value), encoding="utf-8")
