@@ -9,14 +9,14 @@ JOB_PYTHON ?= python3.11
 JOB_VENV := build/environment
 OLDEST := .venv-oldest
 OLDEST_SDK := azure-ai-ml==1.26.0 azure-common==1.1.28
-WITH_OLDEST := rehearse/test_evidence $(patsubst %,backends/azureml/test_%,bodies register)
+WITH_OLDEST := rehearse/test_evidence
 
 .PHONY: help install run test test-oldest test-live-on-twin lint types docs-check bench record-sample environment clean
 
 help:
 	@echo "make run         evaluate the bundled sample on the bundled recordings (no account, no network)"
 	@echo "make test        run the test suite"
-	@echo "make test-oldest run the tests of the AzureML backend with the oldest azure-ai-ml that may be installed"
+	@echo "make test-oldest rehearse a job with the oldest azure-ai-ml that may be installed"
 	@echo "make install     install mmlu-pipe into $(VENV)/"
 	@echo "make lint        ruff and the import floors"
 	@echo "make types       mypy --strict"
@@ -60,8 +60,7 @@ test: $(VENV)/installed-test $(VENV)/installed-rehearsal
 test-live-on-twin: $(VENV)/installed-test $(VENV)/installed-rehearsal
 	MMLU_PIPE_LIVE_ON_TWIN=1 $(BIN)/python -m pytest tests/live/test_on_the_twin.py $(ARGS)
 
-# The oldest azure-ai-ml that pyproject.toml allows, beside everything else as it is pinned. The tests left out are slow, or
-# need no SDK.
+# The oldest azure-ai-ml that pyproject.toml allows, beside everything else as it is pinned: one whole rehearsal.
 $(OLDEST)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m venv --clear $(OLDEST)
 	{ grep -v '^azure-ai-ml==' constraints.txt; printf '%s\n' $(OLDEST_SDK); } > $(OLDEST)/constraints.txt

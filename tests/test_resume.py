@@ -456,8 +456,8 @@ def test_a_signal_stops_a_run_with_the_way_to_go_on(desk, write_config, number):
 
 
 def test_a_run_that_is_killed_time_and_again_ends_as_if_nothing_had_been(here, write_dataset, write_config):
-    """25 kills at random moments: nothing is lost, nothing is doubled, little is paid for twice."""
-    lines, kills, workers = 3000, 25, 8
+    """Kills at random moments: nothing is lost, nothing is doubled, little is paid for twice."""
+    lines, kills, workers = 2000, 10, 8
     dataset = write_dataset(lines)
     with AoaiServer(answer=picks) as server:
         mmlu_pipe.run(dataset, other_config=write_config(server.endpoint), output_dir="undisturbed", workers=workers)

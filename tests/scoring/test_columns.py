@@ -325,7 +325,7 @@ def damaged(draw):
     return raw
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(damaged(), min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_whatever_is_counted_is_what_the_exact_reader_finds(folder, lines, chance):
     plain = [text(line(chance.choice("abc"), random.Random(0).randrange(2))) for _ in range(2)]
@@ -334,7 +334,7 @@ def test_whatever_is_counted_is_what_the_exact_reader_finds(folder, lines, chanc
         assert outcomes(found) == as_documented(path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(built, min_size=1, max_size=6))
 def test_whole_lines_of_the_usual_keys_are_counted(folder, lines):
     path, found = alike(folder, [text(line()), *map(text, lines)])
