@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import guidance
@@ -86,6 +90,35 @@ def test_any_number_of_workers_and_a_replay_give_the_same_bytes(name: str, run_o
     assert one.score.count == len(LINES)
     asked = [[call["line_number"], call["messages"]] for call in read(one, "calls.jsonl")]
     assert asked == [[call["line_number"], call["messages"]] for call in read(replayed, "calls.jsonl")]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(
+    name: str, run_over: RunOver, write_config: Callable[..., Path]
+) -> None:
+    with AoaiServer(answer=default_answer) as server:
+        whole = run_over(name, LINES, server, examples_of(name), output_dir="whole")
+    killed = threading.Event()
+    few = 3 * CALLS[name]
+
+    def answer(body: Line, count: int) -> str:
+        if len(server.requests) > few:
+            killed.wait(30)
+        return default_answer(body, count)
+
+    with AoaiServer(answer=answer) as server:
+        words = ["--guidance-program", name, "--dataset", "lines.jsonl", "--output-dir", "out", "--workers", "1"]
+        words += ["--examples", "examples.jsonl"] if examples_of(name) else []
+        words += ["--other-config", str(write_config(server.endpoint))]
+        process = subprocess.Popen([sys.executable, "-m", "mmlu_pipe", "run", *words], stderr=subprocess.PIPE)
+        with server.changed:
+            assert server.changed.wait_for(lambda: len(server.requests) > few, 60), process.communicate()
+        process.kill()
+        process.communicate()
+        killed.set()
+        gone_on = run_over(name, LINES, server, examples_of(name), output_dir="out", workers=3)
+        assert len(server.requests) <= CALLS[name] * len(LINES) + CALLS[name]
+    assert data(gone_on) == data(whole)
 
 
 @pytest.mark.parametrize("name", CALLS)
