@@ -42,10 +42,13 @@ def _asked(question: str, choices: Sequence[str]) -> str:
 def _solved(input: Line, examples: Sequence[Line], k: int) -> list[Line]:
     if k < 0:
         raise ValueError(f"k is {k}; it must be at least 1, or 0 for as many as there are, at most {USUAL}")
-    found = [example for example in examples if example["subject"] == input["subject"]][: k or USUAL]
-    if len(found) < (least := max(k, 1)):
-        subject = input["subject"]
-        raise ValueError(f"k is {least}, but the examples have only {len(found)} of the subject {subject!r}; lower k")
+    if (subject := input.get("subject")) is None:
+        raise ValueError("the line has no key 'subject' to find examples by; few_shot_knn needs none")
+    found = [example for example in examples if example.get("subject") == subject][: k or USUAL]
+    if not found:
+        raise ValueError(f"the examples have none of the subject {subject!r} (the line itself does not count)")
+    if len(found) < k:
+        raise ValueError(f"k is {k}, but the examples have only {len(found)} of the subject {subject!r}; lower k")
     if "correct_answer" not in found[0]:
         raise ValueError("the examples have no key 'correct_answer'")
     return found

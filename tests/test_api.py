@@ -12,6 +12,7 @@ import pytest
 
 import mmlu_pipe
 from mmlu_pipe.backends.local import LocalBackend
+from mmlu_pipe.bundled import bundled_program
 from mmlu_pipe.errors import BackendNotInstalled, ConfigError, ErrorBudgetExceeded, SubmissionBlocked
 from mmlu_pipe.plugins import hookimpl, manager
 from tests.servers.aoai import AoaiServer, Reply
@@ -245,3 +246,19 @@ def test_recordings_that_no_line_asks_for_are_told(
     assert "recordings    9 used, 3 not (the first: astronomy.yaml, item 10)" in part.stdout
     limited = mmlu_pipe_command("run", "--dataset", dataset, "--cassette", "tape", "--limit", "2")
     assert "recordings" not in limited.stdout
+
+
+def test_a_run_is_scored_again_by_its_own_keys(write_dataset, tmp_path, monkeypatch, write_config):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key")
+    lines = [json.loads(line) for line in write_dataset(4).read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line |= {"gold": (line["correct_answer"] + 1) % 4, "human_choice": 0}
+    Path("gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    text = bundled_program("zero_shot").read_text(encoding="utf-8").replace("zero_shot_choice", "answer")
+    Path("mine.py").write_text(text, encoding="utf-8")
+    with AoaiServer() as server:
+        run = mmlu_pipe.run("gold.jsonl", "mine.py", other_config=write_config(server.endpoint), correct_key="gold")
+    assert (run.score.correct_key, run.score.response_key) == ("gold", "answer")
+    assert mmlu_pipe.score(run.run_dir) == run.score
+    assert mmlu_pipe.score(run.run_dir, response_key="human_choice").response_key == "human_choice"

@@ -201,7 +201,6 @@ def test_the_sample_has_its_own_examples(program: Path) -> None:
 def test_options_come_back_from_their_texts(whole: int, real: float, truth: bool, text: str) -> None:
     def function(lm: Any, input: Any, *, a: int = 1, b: float = 1.0, c: bool = False, d: str = "") -> None: ...
 
-    text = text.strip()
     given_ = {"a": whole, "b": real, "c": truth, "d": text}
     assert settled(function, given_, program="p") == given_
     assert settled(function, parse_options(option_texts(given_)), program="p") == given_
@@ -229,6 +228,11 @@ def test_an_option_that_the_program_does_not_take_is_refused(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path("runs").exists()
+
+
+def test_an_option_of_another_type_is_no_text() -> None:
+    with pytest.raises(ConfigError, match=r"hint: must be .*, not None"):
+        option_texts({"hint": None})  # type: ignore[dict-item]
 
 
 def test_a_number_that_is_not_finite_is_no_option() -> None:
@@ -350,6 +354,8 @@ def test_the_gate_wants_what_was_verified(recorded: Any) -> None:
     (told,) = check_verification(Path("tape"), **names, asked_with={"program_options": {"k": 1, "intro": ""}})
     assert "verified with program_options" in told
     assert "--examples shown.jsonl --program-option k=1" in told
+    (told,) = check_verification(Path("tape"), **names, asked_with=asked | {"seed": 3})
+    assert told.endswith("--select-strategy text --seed 3")
     shutil.copy("questions.jsonl", "shown.jsonl")
     assert "the examples shown.jsonl changed" in check_verification(Path("tape"), **names, asked_with=asked)[0]
 

@@ -1,4 +1,5 @@
 import json
+import random
 from statistics import fmean
 
 import numpy as np
@@ -136,6 +137,35 @@ def test_a_response_that_is_not_the_most_probable_option_keeps_its_own_probabili
 def test_responses_that_the_probabilities_do_not_tell_are_no_calibration():
     turned = [([0.7, 0.1, 0.1, 0.1], 1, 1), ([0.1, 0.1, 0.1, 0.7], 0, 0), ([0.1, 0.6, 0.1, 0.2], 2, 0)]
     assert calibrated(turned) is None
+
+
+@pytest.mark.parametrize(("choices", "votes"), [(2, 5), (4, 5), (4, 2)])
+@pytest.mark.parametrize("likes_a_place", [True, False])
+def test_votes_over_turned_choices_are_no_calibration_however_often_the_last_one_agrees(choices, votes, likes_a_place):
+    chance = random.Random(1)
+    calibrator = Calibrator(**KEYS)
+    for number in range(200):
+        correct = chance.randrange(choices)
+        orders = [list(range(choices)), *(chance.sample(range(choices), choices) for _ in range(votes - 1))]
+        places = [0 if likes_a_place else order.index(correct) for order in orders]
+        calls = [
+            call({str(at): 0.9 if at == place else 0.01 for at in range(choices)}, index=index)
+            | {"messages": [{"role": "user", "content": f"{number} {order}"}]}
+            for index, (order, place) in enumerate(zip(orders, places, strict=True))
+        ]
+        chosen = [order[place] for order, place in zip(orders, places, strict=True)]
+        calibrator.add(line(max(chosen, key=chosen.count), correct, CHOICES[:choices]), calls)
+    assert calibrator.result() is None
+
+
+def test_a_call_that_goes_on_in_the_conversation_of_an_earlier_one_is_no_vote():
+    calibrator = Calibrator(**KEYS)
+    first = [{"role": "user", "content": "Which?"}]
+    second = [*first, {"role": "assistant", "content": "0"}, {"role": "user", "content": "Sure?"}]
+    calibrator.add(
+        line(2, 2), [call({"0": 0.6, "2": 0.4}) | {"messages": first}, call({"2": 0.7}) | {"messages": second}]
+    )
+    assert calibrator.result().lines == 1
 
 
 def test_the_last_call_over_the_choices_counts():

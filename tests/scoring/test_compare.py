@@ -204,6 +204,17 @@ def test_another_program_has_to_be_asked_for(desk):
     assert refused(a, b, "program", "program: zero_shot.py (").cells.only_b == 1
 
 
+def test_one_program_scored_by_another_of_its_keys_has_to_be_asked_for(desk):
+    text = (ROOT / "guidance_programs" / "zero_shot.py").read_text(encoding="utf-8")
+    text = text.replace('{"zero_shot_choice": int(lm["choice"])}', '{"one": int(lm["choice"]), "two": 0}')
+    Path("mine.py").write_text(text, encoding="utf-8")
+    a, b = (
+        desk(name, right_on(range(60)), guidance_program="mine.py", response_key=key, count=8)
+        for name, key in (("a", "one"), ("b", "two"))
+    )
+    assert refused(a, b, "program", "program: mine.py (").cells.only_a == 6
+
+
 def test_another_seed_of_sampling_has_to_be_asked_for(desk):
     a, b = desk("a", right_on([])), desk("b", right_on([]), seed=0)
     refused(a, b, "settings", "settings: none there, seed 0 here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mmlu_pipe.errors import ConfigError
@@ -24,7 +25,7 @@ def score(
     *,
     error_dataset: PathLike | None = None,
     calls_dataset: PathLike | None = None,
-    correct_key: str = "correct_answer",
+    correct_key: str | None = None,
     response_key: str | None = None,
     score_dataset: PathLike | None = None,
 ) -> Score:
@@ -34,9 +35,9 @@ def score(
         output_dataset: a run folder (its errors and calls are found), or a file of answered lines.
         error_dataset: lines without an answer; they count as wrong.
         calls_dataset: model calls.
-        correct_key: key of the correct answer.
-        response_key: key of the response; None finds `zero_shot_choice`, or else the one new key,
-            or the only one of them that ends with `_choice`.
+        correct_key: key of the correct answer; None is that of the run, or else `correct_answer`.
+        response_key: key of the response; None is that of the run, or else finds `zero_shot_choice`, or else the one
+            new key, or the only one of them that ends with `_choice`.
         score_dataset: where to write the score as JSON; nothing is written by default, nothing overwritten ever.
 
     Raises:
@@ -50,6 +51,9 @@ def score(
         answered = folder.output
         errors = errors or (folder.errors if folder.errors.is_file() else None)
         calls = calls or (folder.calls if folder.calls.is_file() else None)
+        with suppress(ConfigError):  # the score of an older version
+            if scored := folder.read_score():
+                correct_key, response_key = correct_key or scored.correct_key, response_key or scored.response_key
     if score_dataset is not None and Path(score_dataset).exists():
         raise ConfigError(f"{score_dataset}: exists already; give another name", path=Path(score_dataset))
     with tempfile.TemporaryDirectory() as temporary:
@@ -58,7 +62,7 @@ def score(
             input_dataset=answered,
             error_dataset=errors,
             calls_dataset=calls,
-            correct_key=correct_key,
+            correct_key=correct_key or "correct_answer",
             response_key=response_key,
             score_dataset=target,
         )

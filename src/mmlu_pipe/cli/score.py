@@ -19,15 +19,17 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("answers", type=click.Path(path_type=Path))
 @click.option("--errors", type=_FILE, help="Lines without an answer; they count as wrong.")
 @click.option("--calls", type=_FILE, help="Model calls of the run; their distributions tell the calibration.")
-@click.option("--correct-key", default="correct_answer", show_default=True, help="Key of the correct answer.")
-@click.option("--response-key", help="Key of the response.  [default: zero_shot_choice, or else the new one]")
+@click.option("--correct-key", help="Key of the correct answer.  [default: the run's, or correct_answer]")
+@click.option(
+    "--response-key", help="Key of the response.  [default: the run's, or zero_shot_choice, or else the new one]"
+)
 @click.option("--output", type=_FILE, help="Write the score to this new file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def score(
     answers: Path,
     errors: Path | None,
     calls: Path | None,
-    correct_key: str,
+    correct_key: str | None,
     response_key: str | None,
     output: Path | None,
     as_json: bool,

@@ -26,8 +26,9 @@ from mmlu_pipe.scoring.columns import MIN_BYTES, count_alike
 __all__ = ["DEFAULT_RESPONSE_KEY", "jsonl_score_multiplechoice"]
 
 DEFAULT_RESPONSE_KEY = "zero_shot_choice"
-CHOICE_SUFFIX = "_choice"
 """Where the tutorial's programs leave their response."""
+
+_CHOICE_SUFFIX = "_choice"
 
 _REPAIR = "mmlu-pipe score RUN_DIR --response-key KEY (answers are kept; scoring again costs nothing)"
 _DATASET_KEYS = ("dataset", "subject", "question", "choices")
@@ -178,7 +179,7 @@ def _find_response_key(path: Path, lines: Iterable[JsonObject], own: set[str]) -
         somewhere.update(dict.fromkeys(added))
     if everywhere is None:  # all lines failed, or there were none
         return DEFAULT_RESPONSE_KEY
-    choices = [key for key in everywhere if key.endswith(CHOICE_SUFFIX)]
+    choices = [key for key in everywhere if key.endswith(_CHOICE_SUFFIX)]
     for found in (list(everywhere), choices):
         if len(found) == 1:
             return found[0]

@@ -155,7 +155,7 @@ def check_verification(
     asked = asked_with or {}
     objections = _objections(cassette, program, dataset, examples, asked, model)
     if objections:
-        command = verify_command(dataset, program, cassette, examples, asked.get("program_options") or {})
+        command = verify_command(dataset, program, cassette, examples, asked)
         objections[-1] += f"; to verify: {command}"
     return objections
 
@@ -165,13 +165,15 @@ def verify_command(
     program: object,
     cassette: object,
     examples: object | None = None,
-    program_options: Mapping[str, Any] | None = None,
+    asked_with: Mapping[str, Any] | None = None,
 ) -> str:
     """The command that verifies, as a person types it."""
     words = [("--dataset", dataset), ("--guidance-program", program), ("--cassette", cassette)]
     if examples is not None:
         words.append(("--examples", examples))
-    words += [("--program-option", text) for text in option_texts(program_options or {})]
+    asked = dict(asked_with or {})
+    words += [("--program-option", text) for text in option_texts(asked.pop("program_options", None) or {})]
+    words += [(f"--{name.replace('_', '-')}", value) for name, value in asked.items() if value not in (None, "auto")]
     return shlex.join(["mmlu-pipe", "verify", *(str(part) for pair in words for part in pair)])
 
 

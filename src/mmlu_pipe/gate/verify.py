@@ -38,7 +38,7 @@ def verify(
     *,
     cassette: str | Path,
     examples: str | Path | None = None,
-    program_option: Sequence[str] | Mapping[str, Any] = (),
+    program_option: str | Sequence[str] | Mapping[str, Any] = (),
     other_config: str | Path | None = None,
     gate_lines: int | str = DEFAULT_GATE_LINES,
     select_strategy: str = _DEFAULTS.select_strategy,
@@ -86,6 +86,8 @@ def verify(
     per_subject = parse_gate_lines(gate_lines)
     if isinstance(program_option, Mapping):
         program_option = option_texts(program_option)
+    elif isinstance(program_option, str):
+        program_option = (program_option,)
     asked = _Asked(
         dataset=str(dataset),
         guidance_program=str(guidance_program),

@@ -37,12 +37,20 @@ def parse_options(texts: Iterable[str]) -> dict[str, str]:
             raise ConfigError(f"--program-option {text!r}: write it as KEY=VALUE", key="program_option")
         if name.strip() in found:
             raise ConfigError(f"--program-option {name.strip()}: is given twice", key="program_option")
-        found[name.strip()] = value.strip()
+        found[name.strip()] = value
     return found
 
 
 def option_texts(options: Mapping[str, Option]) -> tuple[str, ...]:
-    """`KEY=VALUE` of each option, as `parse_options` and `settled` read it back."""
+    """`KEY=VALUE` of each option, as `parse_options` and `settled` read it back.
+
+    Raises:
+        ConfigError: a value is of another type, which as a text would pass for an option that is a text.
+    """
+    for name, value in options.items():
+        if type(value) not in _TYPES:
+            told = ", ".join(_TYPES.values())
+            raise ConfigError(f"--program-option {name}: must be {told}, not {value!r}", key="program_option")
     return tuple(f"{name}={_text(value)}" for name, value in options.items())
 
 
@@ -76,7 +84,7 @@ def settled(function: Callable[..., Any], given: Mapping[str, object], *, progra
 def _typed(name: str, value: object, wanted: type, program: str) -> Option:
     try:
         if isinstance(value, str) and wanted is not str:
-            value = _TRUTH[value.lower()] if wanted is bool else wanted(value)
+            value = _TRUTH[value.strip().lower()] if wanted is bool else wanted(value)
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is wanted and not (isinstance(value, float) and not math.isfinite(value)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmlu_pipe.records import Calibration, Interval, PositionBias, Score
+from mmlu_pipe.scoring.positions import letter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +70,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     a, b = (100 * (cells.both + only) / cells.n for only in (cells.only_a, cells.only_b))
     _row(console, "accuracy", f"A {a:.1f} %, B {b:.1f} % of {cells.n} lines")
     interval = f"({100 * found.ci95.low:+.1f} to {100 * found.ci95.high:+.1f})"
-    _row(console, "B - A", f"{100 * found.delta:+.1f} points  {interval}, 95 % paired bootstrap", style="bold")
+    _row(console, "B - A", f"{_signed(100 * found.delta)} points  {interval}, 95 % paired bootstrap", style="bold")
     holm = "" if found.p_holm == found.p_value else f", {_p(found.p_holm)} by Holm over the runs"
     _row(console, "McNemar", f"{_p(found.p_value)}{holm}", style="bold")
     only = f"only A {cells.only_a}, only B {cells.only_b}"
@@ -101,7 +102,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
 
 def _positions(console: Console, bias: PositionBias) -> None:
     _row(console, "chosen", _letters(bias.chosen))
-    _row(console, "correct", _letters(bias.correct))
+    _row(console, "answer key", _letters(bias.correct))
     if bias.marginal_homogeneity is not None:
         _row(console, "bias", f"{_p(bias.marginal_homogeneity.p_value)}, Stuart-Maxwell test of the two above")
 
@@ -113,7 +114,11 @@ def _calibration(console: Console, found: Calibration) -> None:
 
 
 def _letters(counts: Sequence[int]) -> str:
-    return ", ".join(f"{chr(ord('A') + place)} {count}" for place, count in enumerate(counts))
+    return ", ".join(f"{letter(place)} {count}" for place, count in enumerate(counts))
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}"  # no -0.0
 
 
 def _p(value: float) -> str:

@@ -14,7 +14,8 @@ from mmlu_pipe.scoring.categories import CATEGORIES, category
 from mmlu_pipe.scoring.intervals import macro_average, stderr, wilson
 from mmlu_pipe.scoring.positions import position_bias
 
-__all__ = ["UNKNOWN_KIND", "Accumulator", "Outcome", "json_equal", "judge", "positions", "score_counted", "score_lines"]
+__all__ = ["UNKNOWN_KIND", "Accumulator", "Outcome", "correct_index", "json_equal", "judge", "positions"]
+__all__ += ["score_counted", "score_lines"]
 
 UNKNOWN_KIND = "unknown"
 """Where failed lines are counted that do not say why they failed."""
@@ -68,6 +69,12 @@ def positions(line: JsonObject, *, response_key: str, correct_key: str) -> tuple
         return Outcome.INVALID, None
     pair = (expected, index) if isinstance(choices, list) and 0 <= expected < len(choices) else None
     return (Outcome.CORRECT if index == expected else Outcome.WRONG), pair
+
+
+def correct_index(line: JsonObject, *, correct_key: str) -> int | None:
+    """The index of the correct choice, also of a line that has no response; None where it is no index of them."""
+    pair = positions(line, response_key=correct_key, correct_key=correct_key)[1] if correct_key in line else None
+    return pair and pair[0]
 
 
 def json_equal(left: Any, right: Any) -> bool:

@@ -1,10 +1,12 @@
 """How far the probabilities of the options can be trusted: calibration error, Brier score, reliability.
 
 The distribution of a line is that of the last of its calls that succeeded and whose options are the line's choices,
-the response among them: a call for something else, or an earlier try, does not count. Probabilities are divided by
-their sum over the options, as an engine does that can give no other answer; what the sum lacks of 1 is told apart, as
-the mass outside of the options. An option that the endpoint did not list has probability 0. The confidence of a line
-is the probability of its response, also where another option is more probable (those lines are counted).
+the response among them: a call for something else, or an earlier try, does not count. Where such calls were asked each
+for itself, as votes are, with the choices in other orders, no one of them tells of the response: the line has none.
+Probabilities are divided by their sum over the options, as an engine does that can give no other answer; what the sum
+lacks of 1 is told apart, as the mass outside of the options. An option that the endpoint did not list has probability
+0. The confidence of a line is the probability of its response, also where another option is more probable (those lines
+are counted).
 
 Sources:
     C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017
@@ -15,7 +17,7 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -24,7 +26,7 @@ from mmlu_pipe.records import Calibration, JsonObject, ReliabilityBin
 from mmlu_pipe.scoring.accuracy import Outcome, positions
 from mmlu_pipe.scoring.intervals import wilson
 
-__all__ = ["BINS", "SPELLINGS", "Calibrator", "expected_calibration_error", "options_of"]
+__all__ = ["BINS", "SPELLINGS", "Calibrator", "distribution_of", "expected_calibration_error", "options_of"]
 
 BINS = 10
 """Bins of equal width; bin m of them holds the confidences in (m/10, (m + 1)/10], and the first one 0 too."""
@@ -43,6 +45,7 @@ class _Sums:
     """What the lines add up to where their options are read in one way."""
 
     lines: int = 0
+    voted: int = 0
     agreeing: int = 0
     brier: float = 0.0
     outside: float = 0.0
@@ -85,8 +88,8 @@ class Calibrator:
 
     def add(self, line: JsonObject, calls: Iterable[JsonObject]) -> None:
         """Count an answered line; one without a distribution, or with an answer that is no choice, is left out."""
-        found = [options for call in calls if call.get("error") is None if (options := options_of(call))]
-        if not found:
+        calls = [call for call in calls if call.get("error") is None and call.get("distribution")]
+        if not calls:
             return
         outcome, pair = positions(line, response_key=self._response_key, correct_key=self._correct_key)
         choices = line.get("choices")
@@ -96,10 +99,10 @@ class Calibrator:
             correct, said = (spell(index, choices) for index in pair)
             if (said == correct) != (outcome is Outcome.CORRECT):  # two choices of one text
                 continue
-            for options in reversed(found):
-                if said in options and options.keys() <= {spell(index, choices) for index in range(len(choices))}:
-                    self._sums[name].add(options, said, correct)
-                    break
+            options, voted = distribution_of(calls, {spell(index, choices) for index in range(len(choices))}, said)
+            self._sums[name].voted += voted
+            if options is not None:
+                self._sums[name].add(options, said, correct)
 
     def result(self) -> Calibration | None:
         """None where no line has a distribution, or the responses are not what the probable options say.
@@ -107,7 +110,7 @@ class Calibrator:
         The latter is the case where a program turns the order of the choices before it asks.
         """
         spelling, sums = max(self._sums.items(), key=lambda item: item[1].agreeing)
-        if sums.agreeing * 2 <= sums.lines or not sums.lines:
+        if sums.agreeing * 2 <= sums.lines + sums.voted:
             return None
         bins = tuple(
             ReliabilityBin(
@@ -144,6 +147,28 @@ def expected_calibration_error(n_correct: Sequence[int], confidence: Sequence[fl
         lines: lines of all bins together.
     """
     return sum(abs(right - sure) for right, sure in zip(n_correct, confidence, strict=True)) / lines
+
+
+def distribution_of(calls: Iterable[JsonObject], spelt: Set[str], said: str) -> tuple[dict[str, float] | None, bool]:
+    """The probabilities of the options of a line, and whether there are none because several calls voted.
+
+    Args:
+        calls: those of the line that succeeded, in their order.
+        spelt: the choices, as the program spells them.
+        said: the response, spelt so.
+    """
+    asked = [
+        (call.get("messages") or [], options)
+        for call in calls
+        if (options := options_of(call)) and options.keys() <= spelt
+    ]
+    told = [(sent, options) for sent, options in asked if said in options]
+    if not told:
+        return None, False
+    sent, options = told[-1]
+    if any(earlier != sent[: len(earlier)] for earlier, _ in asked):
+        return None, True
+    return options, False
 
 
 def options_of(call: JsonObject) -> dict[str, float] | None:

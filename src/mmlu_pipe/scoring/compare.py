@@ -195,6 +195,10 @@ def _differences(first: CompletedRun, other: CompletedRun, allow: Sequence[str])
             "of them again with the --correct-key of the other"
         )
     ours, theirs = _decided(first), _decided(other)
+    if first.program == other.program and first.response_key != other.response_key:
+        for run, decided in ((first, ours), (other, theirs)):
+            if run.facts.get("answered"):  # without answers it is a guess
+                decided["program"] += f", scored by {run.response_key}"
     found = {name: (ours[name], theirs[name]) for name in ALLOWED if ours[name] != theirs[name]}
     if unasked := [name for name in found if name not in allow]:
         told = "".join(f"\n  {name}: {found[name][0]} there, {found[name][1]} here" for name in unasked)

@@ -16,7 +16,12 @@ from fractions import Fraction
 from mmlu_pipe.records import ChiSquared, PositionBias
 from mmlu_pipe.scoring.tails import chi_squared_tail
 
-__all__ = ["goodness_of_fit", "marginal_homogeneity", "position_bias"]
+__all__ = ["goodness_of_fit", "letter", "marginal_homogeneity", "position_bias"]
+
+
+def letter(index: int) -> str:
+    """The letter of a choice: A for 0; a number where the letters end."""
+    return chr(ord("A") + index) if 0 <= index < 26 else str(index)
 
 
 def position_bias(pairs: Mapping[tuple[int, int], int]) -> PositionBias | None:

@@ -11,9 +11,10 @@ from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.hashing import sha256_json
 from mmlu_pipe.records import ERROR_KEY, JsonObject
 from mmlu_pipe.reporting.export.columns import plain
-from mmlu_pipe.reporting.export.rows import judged, letter
+from mmlu_pipe.reporting.export.rows import judged
 from mmlu_pipe.reporting.export.source import Source
 from mmlu_pipe.scoring.accuracy import Outcome
+from mmlu_pipe.scoring.positions import letter
 from mmlu_pipe.scoring.runs import ScoredLine
 
 try:
@@ -35,7 +36,7 @@ _ROLES = {"system": model.ChatMessageSystem, "user": model.ChatMessageUser, "ass
 
 def write_log(source: Source, path: Path, form: Literal["eval", "json"]) -> None:
     """Write the log; its figures are those of `score.json`."""
-    manifest, facts, score = source.manifest, source.run.facts, source.score
+    manifest, facts, score = _sound(source.manifest), source.run.facts, source.score
     identity = sha256_json(manifest)[:22]  # a run exported again is the same evaluation
     samples = [_sample(source, identity, *_without_surrogates(scored, calls)) for scored, calls in source.lines()]
     usage = facts.get("tokens")
@@ -74,7 +75,7 @@ def write_log(source: Source, path: Path, form: Literal["eval", "json"]) -> None
                         for name, value in figures.items()
                         if value is not None
                     },
-                    metadata=score.to_json(),
+                    metadata=_sound(score.to_json()),
                 )
             ],
         ),
@@ -95,6 +96,9 @@ def _sample(source: Source, identity: str, scored: ScoredLine, calls: list[JsonO
     usages = [usage for call in calls if isinstance(usage := call.get("usage"), dict)]
     choices, error = line.get("choices"), line.get(ERROR_KEY)
     correct, response = line.get(source.score.correct_key), line.get(source.score.response_key)
+    answer = None if response is None else _text(response)
+    if told.chosen is not None:
+        answer = letter(told.chosen)
     own = {"question", "choices", source.score.correct_key, ERROR_KEY}
     outcomes = {Outcome.CORRECT: CORRECT, Outcome.UNANSWERED: NOANSWER}
     output = _output(last, name)
@@ -104,13 +108,13 @@ def _sample(source: Source, identity: str, scored: ScoredLine, calls: list[JsonO
         uuid=name,
         input=_messages(calls[0]["messages"], name) if calls else _text(line.get("question")),
         choices=[_text(choice) for choice in choices] if isinstance(choices, list) else None,
-        target=letter(told.correct) or _text(correct),
+        target=_text(correct) if told.correct is None else letter(told.correct),
         messages=[*_messages(last.get("messages", ()), name), *(choice.message for choice in output.choices)],
         output=output,
         scores={
             _SCORER: Score(
                 value=outcomes.get(scored.outcome, INCORRECT),
-                answer=letter(told.chosen) or (None if response is None else _text(response)),
+                answer=answer,
                 explanation=f"{scored.outcome}, by the response under {source.score.response_key!r}",
             )
         },
@@ -168,5 +172,10 @@ def _text(value: Any) -> str:
 
 
 def _without_surrogates(scored: ScoredLine, calls: list[JsonObject]) -> tuple[ScoredLine, list[JsonObject]]:
-    line, calls = json.loads(plain(json.dumps([scored.line, calls], ensure_ascii=False)))
+    line, calls = _sound([scored.line, calls])
     return ScoredLine(scored.number, line, scored.outcome), calls
+
+
+def _sound(value: Any) -> Any:
+    """The same JSON value without lone surrogates."""
+    return json.loads(plain(json.dumps(value, ensure_ascii=False)))

@@ -15,11 +15,12 @@ from mmlu_pipe.errors import ConfigError
 from mmlu_pipe.records import ERROR_KEY, JsonObject
 from mmlu_pipe.reporting.export.columns import Kind, cell, kinds_of, plain
 from mmlu_pipe.reporting.export.source import Source
-from mmlu_pipe.scoring.accuracy import Outcome, positions
-from mmlu_pipe.scoring.calibration import SPELLINGS, options_of
+from mmlu_pipe.scoring.accuracy import Outcome, correct_index, positions
+from mmlu_pipe.scoring.calibration import SPELLINGS, distribution_of
+from mmlu_pipe.scoring.positions import letter
 from mmlu_pipe.scoring.runs import ScoredLine
 
-__all__ = ["Judged", "Table", "call_table", "error_table", "judged", "letter", "line_table"]
+__all__ = ["Judged", "Table", "call_table", "error_table", "judged", "line_table"]
 
 _ERROR = {"_error_kind": Kind.TEXT, "_error_type": Kind.TEXT, "_error_message": Kind.TEXT}
 _LINE = {
@@ -85,13 +86,10 @@ def judged(source: Source, scored: ScoredLine, calls: list[JsonObject]) -> Judge
     """What is told of a line beside its outcome."""
     keys = {"response_key": source.score.response_key, "correct_key": source.score.correct_key}
     line, calibration = scored.line, source.score.calibration
-    answer, choices = line.get(keys["correct_key"]), line.get("choices")
-    if answer is None:
-        return Judged(None, None, None)
-    right = positions(line | {keys["response_key"]: answer}, **keys)[1]  # where the line would be right
+    choices = line.get("choices")
     pair = None if scored.outcome is Outcome.FAILED else positions(line, **keys)[1]
     if pair is None:
-        return Judged(right and right[0], None, None)
+        return Judged(correct_index(line, correct_key=keys["correct_key"]), None, None)
     if calibration is None or not isinstance(choices, list):
         return Judged(*pair, None)
     return Judged(*pair, _probability(calls, choices, pair, calibration.options))
@@ -111,8 +109,8 @@ def line_table(source: Source) -> Table:
                 "_line_number": scored.number,
                 "_outcome": str(scored.outcome),
                 "_correct": scored.outcome is Outcome.CORRECT,
-                "_chosen_letter": letter(told.chosen),
-                "_correct_letter": letter(told.correct),
+                "_chosen_letter": _letter(told.chosen),
+                "_correct_letter": _letter(told.correct),
                 "_correct_probability": told.probability,
                 **_error(scored.line),
                 "_calls": len(calls),
@@ -175,16 +173,12 @@ def _probability(calls: list[JsonObject], choices: list[Any], pair: tuple[int, i
     """As the calibration reads the calls of a line (scoring/calibration.py)."""
     spelt = [SPELLINGS[spelling](index, choices) for index in range(len(choices))]
     correct, chosen = (spelt[index] for index in pair)
-    for call in reversed(calls):
-        options = None if call.get("error") else options_of(call)
-        if options and chosen in options and options.keys() <= set(spelt):
-            return options.get(correct, 0.0) / sum(options.values())
-    return None
+    options, _ = distribution_of([call for call in calls if call.get("error") is None], set(spelt), chosen)
+    return None if options is None else options.get(correct, 0.0) / sum(options.values())
 
 
-def letter(index: int | None) -> str | None:
-    """The letter of a choice: A for 0; a number where the letters end."""
-    return None if index is None else chr(ord("A") + index) if index < 26 else str(index)
+def _letter(index: int | None) -> str | None:
+    return None if index is None else letter(index)
 
 
 def _shown(value: Any) -> str:

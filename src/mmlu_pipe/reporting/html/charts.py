@@ -15,8 +15,8 @@ from markupsafe import Markup, escape
 
 from mmlu_pipe.records import Calibration, Interval, PositionBias, SubScore
 from mmlu_pipe.reporting.html.page import signed
-from mmlu_pipe.reporting.html.pieces import letter
 from mmlu_pipe.scoring.compare import PairedSubject
+from mmlu_pipe.scoring.positions import letter
 
 __all__ = ["differences", "histogram", "intervals", "positions", "reliability"]
 
@@ -226,7 +226,7 @@ def histogram(values: Sequence[float], title: str, label: str, *, whole: bool = 
     """
     ordered = sorted(values)
     low, high = ordered[0], ordered[math.ceil(0.99 * len(ordered)) - 1]
-    if ordered[-1] <= 2 * high:
+    if ordered[-1] <= 2 * high or low == high:
         high = ordered[-1]
     if low == high:
         return None

@@ -16,11 +16,11 @@ from mmlu_pipe.records import Interval, JsonObject
 from mmlu_pipe.reporting.html import charts
 from mmlu_pipe.reporting.html.changes import gather_changes
 from mmlu_pipe.reporting.html.page import flat, render
-from mmlu_pipe.reporting.html.pieces import letter
 from mmlu_pipe.runfolder import unwritable
 from mmlu_pipe.scoring.categories import CATEGORIES, category
 from mmlu_pipe.scoring.compare import Comparison, PairedSubject
 from mmlu_pipe.scoring.paired import Cells, bootstrap_interval
+from mmlu_pipe.scoring.positions import letter
 from mmlu_pipe.scoring.runs import CompletedRun
 
 __all__ = ["write_comparison"]

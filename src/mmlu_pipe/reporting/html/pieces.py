@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmlu_pipe.records import ERROR_KEY, JsonObject
-from mmlu_pipe.scoring.accuracy import Outcome, positions
+from mmlu_pipe.scoring.accuracy import Outcome, correct_index, positions
+from mmlu_pipe.scoring.positions import letter
 from mmlu_pipe.scoring.runs import CompletedRun, ScoredLine
 
-__all__ = ["CHUNK", "Pieces", "bounded", "letter", "packed", "told"]
+__all__ = ["CHUNK", "Pieces", "bounded", "packed", "told"]
 
 CHUNK = 100
 """Lines in one packed piece; the browser unpacks the piece of a line when that is opened."""
@@ -46,18 +47,13 @@ class Pieces:
         self._open.clear()
 
 
-def letter(index: int) -> str:
-    """The letter of a choice: A for 0; a number where the letters end."""
-    return chr(ord("A") + index) if 0 <= index < 26 else str(index)
-
-
 def told(run: CompletedRun, scored: ScoredLine, calls: Sequence[JsonObject]) -> tuple[list[str], JsonObject]:
     """What a row shows and is searched by (question, choices, response, correct, answers), and the details of it."""
     line, failed = scored.line, scored.outcome is Outcome.FAILED
     pair = None if failed else positions(line, response_key=run.response_key, correct_key=run.correct_key)[1]
     question, choices = line.get("question"), line.get("choices")
     choices = choices if isinstance(choices, list) else []
-    correct, chosen = pair or (_index(line.get(run.correct_key), choices), None)
+    correct, chosen = pair or (correct_index(line, correct_key=run.correct_key), None)
     response = None if failed else line.get(run.response_key)
     error = line.get(ERROR_KEY)
     failure = [f"{error.get('kind')}: {error.get('message')}"] if isinstance(error, dict) else []
@@ -94,10 +90,6 @@ def bounded(details: JsonObject) -> str:
 def packed(text: str) -> str:
     """Compressed, in letters that mean nothing to HTML; the same text gives the same bytes."""
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
-
-
-def _index(value: Any, choices: list[Any]) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices) else None
 
 
 def _shown(value: Any) -> str:

@@ -15,9 +15,9 @@ from mmlu_pipe.records import JsonObject, Score, SubScore
 from mmlu_pipe.reporting.html import charts
 from mmlu_pipe.reporting.html.evidence import Evidence, gather
 from mmlu_pipe.reporting.html.page import flat, moment, render
-from mmlu_pipe.reporting.html.pieces import letter
 from mmlu_pipe.runfolder import unwritable
 from mmlu_pipe.scoring.categories import CATEGORIES, category
+from mmlu_pipe.scoring.positions import letter
 from mmlu_pipe.scoring.runs import CompletedRun
 
 __all__ = ["FILE_NAME", "write_report"]
