@@ -34,6 +34,7 @@ def compare(runs: tuple[Path, ...], allow: tuple[str, ...], seed: int, html: Pat
     from mmlu_pipe.api.scoring import compare as compare_runs
     from mmlu_pipe.cli.root import print_json
     from mmlu_pipe.reporting.console import print_comparison
+    from mmlu_pipe.scoring.positions import letter
 
     asked = [name.strip() for names in allow for name in names.split(",") if name.strip()]
     found = compare_runs(runs, allow=asked, seed=seed, html=html)
@@ -42,10 +43,10 @@ def compare(runs: tuple[Path, ...], allow: tuple[str, ...], seed: int, html: Pat
         print_json(values[0] if len(values) == 1 else {"comparisons": values})
         return 0
     console = Console()
-    for place, comparison in enumerate(found):
-        if place:
+    for place, comparison in enumerate(found, start=1):
+        if place > 1:
             console.print()
-        print_comparison(comparison, console)
+        print_comparison(comparison, console, letter(place))
     if html is not None:
         click.echo(f"{'page':<14}{html}")
     return 0

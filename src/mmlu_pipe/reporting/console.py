@@ -60,29 +60,29 @@ def print_score(score: Score, console: Console, *, title: str, run_dir: Path | N
         _row(console, "run folder", str(run_dir), soft_wrap=True)
 
 
-def print_comparison(found: Comparison, console: Console) -> None:
-    """Print how two runs differ, the subjects where they do most, and the lines that changed."""
+def print_comparison(found: Comparison, console: Console, b: str = "B") -> None:
+    """Print how two runs, A and `b`, differ, the subjects where they do most, and the lines that changed."""
     cells = found.cells
-    for name, folder in (("A", found.run_a), ("B", found.run_b)):
+    for name, folder in (("A", found.run_a), (b, found.run_b)):
         _row(console, name, folder, soft_wrap=True)
     for what, (there, here) in found.differences.items():
-        _row(console, what, f"A {there}; B {here}")
-    a, b = (100 * (cells.both + only) / cells.n for only in (cells.only_a, cells.only_b))
-    _row(console, "accuracy", f"A {a:.1f} %, B {b:.1f} % of {cells.n} lines")
+        _row(console, what, f"A {there}; {b} {here}")
+    there, here = (f"{100 * (cells.both + only) / cells.n:.1f} %" for only in (cells.only_a, cells.only_b))
+    _row(console, "accuracy", f"A {there}, {b} {here} of {cells.n} lines")
     interval = f"({100 * found.ci95.low:+.1f} to {100 * found.ci95.high:+.1f})"
-    _row(console, "B - A", f"{_signed(100 * found.delta)} points  {interval}, 95 % paired bootstrap", style="bold")
+    _row(console, f"{b} - A", f"{_signed(100 * found.delta)} points  {interval}, 95 % paired bootstrap", style="bold")
     holm = "" if found.p_holm == found.p_value else f", {_p(found.p_holm)} by Holm over the runs"
     _row(console, "McNemar", f"{_p(found.p_value)}{holm}", style="bold")
-    only = f"only A {cells.only_a}, only B {cells.only_b}"
+    only = f"only A {cells.only_a}, only {b} {cells.only_b}"
     _row(console, "right in", f"both {cells.both}, {only}, neither {cells.neither}")
     if found.lines_for_80_percent_power is not None:
         _row(console, "power", f"{found.lines_for_80_percent_power} lines show such a difference 4 times in 5")
-    for name, without in (("A", found.no_answer_a), ("B", found.no_answer_b)):
+    for name, without in (("A", found.no_answer_a), (b, found.no_answer_b)):
         if without:
             told = ", ".join(f"{count} {what}" for what, count in without.items())
             _row(console, "no answer", f"{name}: {told}; they count as wrong")
     if found.unpaired_a or found.unpaired_b:
-        _row(console, "left out", f"lines of one run only: {found.unpaired_a} of A, {found.unpaired_b} of B")
+        _row(console, "left out", f"lines of one run only: {found.unpaired_a} of A, {found.unpaired_b} of {b}")
     differing = [(name, part) for name, part in found.by_subject.items() if part.cells.only_a or part.cells.only_b]
     if differing:
         differing.sort(key=lambda item: item[1].p_value)
@@ -93,7 +93,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
             )
             for name, part in differing[:_SUBJECTS]
         ]
-        console.print(_table(("subject", "lines", "only A", "only B", "B - A", "p", "p Holm"), rows))
+        console.print(_table(("subject", "lines", "only A", f"only {b}", f"{b} - A", "p", "p Holm"), rows))
     if found.changed:
         numbers = ", ".join(str(line.line_number) for line in found.changed[:_CHANGED])
         more = len(found.changed) - _CHANGED
