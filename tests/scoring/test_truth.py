@@ -221,7 +221,10 @@ def findings(tmp_path: Path) -> Findings:
         study=Study(tmp_path, tmp_path, tmp_path / "mmlu.jsonl", 2, 1),
         facts={"dataset": "0" * 64, "weights": "m", "date": "2026-11-23", "machine": "a machine", "versions": "x 1"},
         native=native,
-        in_json={1: (0.1, 0.1, 0.4, 0.41), 2: (0.5, 0.2, 0.1, 0.1)},
+        in_json={
+            1: Choice(3, False, options=(0.1, 0.1, 0.4, 0.41)),
+            2: Choice(0, True, options=(0.5, 0.2, 0.1, 0.1)),
+        },
         runs={"json_schema": other, "logprob": other, "text": other, "lettered_text": lettered},
         inspect={1: Choice(0, True, replies=("ANSWER: A",)), 2: Choice(None, False, False, ("B",))},
         same_tokens=2,
