@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,30 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter.write_line("skipped tests fail the run where CI=true", red=True)
+
+
+_TOGETHER = {
+    "tests/rehearse/test_evidence.py": "a rehearsal",
+    "tests/rehearse/test_same_numbers.py": "a rehearsal",
+    "tests/backends/azureml/test_bodies.py": "bodies of all kinds",
+    "tests/backends/azureml/test_drills.py": "drills",
+    "tests/tutorial/test_tutorial.py": "the tutorial",
+}
+"""What these modules make once takes long, so one worker has all their tests."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep modules together; pytest-xdist 3.8's own mark for it has no effect with pytest 9.2."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Together(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _TOGETHER.get(nodeid.partition("::")[0], nodeid)
+
+    return Together(config, log)
 
 
 @pytest.fixture(autouse=True)

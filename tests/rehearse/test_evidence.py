@@ -16,8 +16,6 @@ from mmlu_pipe.proving.seen import Seen, kinds_of
 from mmlu_pipe.rehearsal.exchange import Recorded
 from tests.rehearse.conftest import Told
 
-pytestmark = pytest.mark.xdist_group("one story")
-
 
 class Edited:
     """A twin whose requests are told in another way."""

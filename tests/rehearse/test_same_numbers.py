@@ -31,7 +31,6 @@ from tests.servers.tracking import Tracking, job_python, tracking
 
 __all__ = ["job_python", "tracking"]
 
-pytestmark = pytest.mark.xdist_group("one story")
 
 Figures = dict[str, float]
 WAYS = ("in process", "by the command", "fetched from a job")

@@ -29,7 +29,6 @@ RUN_EXPERIMENT = (
     "python ./run_experiment.py --workspace_config config.json --other_config other_configs.json "
     "--dataset_name mmlu_astronomy_validation --guidance_program ./guidance_programs/zero_shot.py"
 )
-pytestmark = pytest.mark.xdist_group("tutorial")  # one twin for all of them
 KINDS = ("data", "environments", "components")
 HOST = "my-resource.openai.azure.com"
 ROWS = [

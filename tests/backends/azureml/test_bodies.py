@@ -21,8 +21,6 @@ from mmlu_pipe.plugins import registry
 from mmlu_pipe.rehearsal import Azurite, Recorded, Twin
 from tests.backends.azureml.conftest import InFork
 
-pytestmark = pytest.mark.xdist_group("one set of bodies")
-
 Json = dict[str, Any]
 
 BRING = "tests.backends.azureml.tasks_register:bring"

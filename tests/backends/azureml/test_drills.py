@@ -26,7 +26,6 @@ from tests.servers.aoai import AoaiServer, Reply, default_answer
 
 __all__ = ["azurite"]
 
-pytestmark = pytest.mark.xdist_group("drills of jobs")
 HOST = "drills.openai.azure.com"
 LINES = 260
 ONE_CHECKPOINT = 100

@@ -24,7 +24,7 @@ from mmlu_pipe.backends.azureml.environment import (
 from mmlu_pipe.errors import ConfigError
 from tests.conftest import ROOT
 
-NOT_IN_A_JOB = {"click", "jinja2", "rich", "vl-convert-python"}  # of the command line and the report
+NOT_IN_A_JOB = {"click", "jinja2", "pydantic", "rich", "vl-convert-python"}  # of the command line and the report
 
 
 def names(lines: list[str]) -> dict[str, str]:
