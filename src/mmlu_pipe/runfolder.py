@@ -16,7 +16,7 @@ from typing import Any
 from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.records import JsonObject, Score
 
-__all__ = ["LEFT_OVERS", "RunFolder", "alone", "refuse_another_run", "unwritable"]
+__all__ = ["LEFT_OVERS", "RunFolder", "alone", "fresh_folder", "make_folder", "refuse_another_run", "unwritable"]
 
 LEFT_OVERS = (".manifest.json.", ".fetch-")
 """How the names begin of what a process leaves that was killed while it wrote a manifest, or fetched from a job."""
@@ -50,14 +50,10 @@ class RunFolder:
         Raises:
             RunFolderError: it holds other files, is in use, or cannot be made.
         """
-        path = output_dir or _fresh(Path("runs"), name)
+        path = output_dir or fresh_folder(name)
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path}: is a file; give --output-dir a new or empty folder", path=path)
-        created = not path.exists()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be made ({error.strerror})", path=path) from error
+        created = make_folder(path)
         with alone(path):
             found = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(LEFT_OVERS))
             if found and "manifest.json" not in found:
@@ -161,10 +157,25 @@ def alone(path: Path, *, patient: bool = False) -> Iterator[None]:
             os.close(handle)
 
 
-def _fresh(parent: Path, name: str) -> Path:
+def fresh_folder(name: str) -> Path:
+    """A folder under `runs/` that is not there yet, named after what it is for and the time."""
     stamp = f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    candidates = (parent / (stamp if number == 1 else f"{stamp}-{number}") for number in range(1, 1000))
+    candidates = (Path("runs", stamp if number == 1 else f"{stamp}-{number}") for number in range(1, 1000))
     return next(path for path in candidates if not path.exists())
+
+
+def make_folder(path: Path) -> bool:
+    """Make a folder with those above it; return whether it was not there before.
+
+    Raises:
+        RunFolderError: it cannot be made.
+    """
+    created = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be made ({error.strerror})", path=path) from error
+    return created
 
 
 def unwritable(path: Path, reason: str | None, *, exit_code: int = 1) -> RunFolderError:
@@ -180,13 +191,14 @@ def unwritable(path: Path, reason: str | None, *, exit_code: int = 1) -> RunFold
     return failed
 
 
-def refuse_another_run(folder: Path, old: JsonObject, new: JsonObject) -> None:
-    """Refuse to go on with a run whose answers were decided by other things.
+def refuse_another_run(folder: Path, old: JsonObject, new: JsonObject, *, what: str = "run") -> None:
+    """Refuse to go on with a run, or with what else a folder holds, whose answers were decided by other things.
 
     Args:
         folder: the run folder.
         old: name → value of what decided them; digests stand for what must not be told.
         new: the same of the run that is asked for.
+        what: the word for it.
 
     Raises:
         RunFolderError: naming everything that differs.
@@ -194,7 +206,7 @@ def refuse_another_run(folder: Path, old: JsonObject, new: JsonObject) -> None:
     told = [_difference(name, old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)]
     if told:
         raise RunFolderError(
-            f"{folder}: holds another run, which differs in {'; '.join(told)}\n"
+            f"{folder}: holds another {what}, which differs in {'; '.join(told)}\n"
             "  repeat the command as it was to go on with it, or give --output-dir a new folder",
             path=folder,
         )

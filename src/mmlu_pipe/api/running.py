@@ -92,12 +92,12 @@ def config_of(**options: Any) -> RunConfig:
     for name in ("dataset", "guidance_program", "examples", "max_errors"):
         if options.get(name) is not None:
             options[name] = str(options[name])
-    if isinstance(options.get("program_option"), Mapping):
+    if "program_option" in options:
         options["program_option"] = option_texts(options["program_option"])
     for name in ("other_config", "workspace_config", "cassette", "output_dir", "data_dir"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
-    for name in ("program_option", "require", "extra_package"):
+    for name in ("require", "extra_package"):
         if name in options:
             options[name] = (options[name],) if isinstance(options[name], str) else tuple(options[name])
     return RunConfig(**options)
@@ -192,7 +192,6 @@ class Ready:
     backend: Backend
     dataset: Path
     program: Program
-    examples: Path | None
     endpoint: Endpoint | None
     cassette: Path | None
     lines: int
@@ -202,7 +201,7 @@ class Ready:
     @property
     def inputs(self) -> dict[str, Path]:
         """Name → file or folder of recordings, as the manifest has them."""
-        named = {"dataset": self.dataset, "guidance_program": self.program.path, "examples": self.examples}
+        named = {"dataset": self.dataset, "guidance_program": self.program.path, "examples": self.program.examples}
         found = {name: path for name, path in named.items() if path is not None}
         if self.cassette is not None and self.cassette.is_dir():
             found["cassette"] = self.cassette
@@ -218,7 +217,7 @@ class Ready:
             "demands_verification": self.backend.demands_verification and config.gate,
             "dataset": self.dataset,
             "program": self.program.path,
-            "examples": self.examples,
+            "examples": self.program.examples,
             "lines": self.lines,
             "cassette": self.cassette,
             "model": self.endpoint and self.endpoint.model,
@@ -251,26 +250,24 @@ def prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = Fal
     name = config.examples or default_examples(config.dataset)
     examples = None if name is None else backend.locate(replace(config, dataset=name), ask_service=not offline)
     program = load_program(path, parse_options(config.program_option), examples)
-    if not program.shows_examples:
-        name = examples = None
-    elif examples is not None:
-        check_dataset(examples, correct_key=config.correct_key)
+    if program.examples is not None:
+        check_dataset(program.examples, correct_key=config.correct_key)
     if program.check is not None:
         wanted = None if config.lines is None else parse_line_numbers(config.lines)
         check_lines(program, Lines(dataset, wanted, config.limit).read(), dataset.name)
-    config = replace(config, examples=name, program_option=option_texts(program.options))
+    config = replace(config, examples=name if program.examples else None, program_option=option_texts(program.options))
     pipeline = mmlu_pipeline(
         config,
         dataset=dataset,
         program=path,
         endpoint=endpoint,
         cassette=None if backend.asks_live else cassette,
-        examples=examples,
+        examples=program.examples,
         program_options=program.options,
         dataset_keys=facts.keys,
     )
     description = backend.describe(pipeline, config, ask_service=ask_service)
-    return Ready(config, backend, dataset, program, examples, endpoint, cassette, facts.lines, pipeline, description)
+    return Ready(config, backend, dataset, program, endpoint, cassette, facts.lines, pipeline, description)
 
 
 def _backend(name: str) -> Backend:

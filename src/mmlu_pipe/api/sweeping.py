@@ -13,7 +13,7 @@ from mmlu_pipe.config import RunConfig
 from mmlu_pipe.configfile import layered, read_file
 from mmlu_pipe.errors import ConfigError, MmluPipeError, RunCancelled
 from mmlu_pipe.manifest import Manifest
-from mmlu_pipe.runfolder import RunFolder
+from mmlu_pipe.runfolder import RunFolder, fresh_folder
 
 if TYPE_CHECKING:
     from mmlu_pipe.backends.base import Run
@@ -64,9 +64,9 @@ def sweep_of(
     Raises:
         MmluPipeError: as for `sweep`.
     """
-    from mmlu_pipe.grid import Sweep, SweepFolder, cells_of, compared, new_folder
+    from mmlu_pipe.grid import Sweep, SweepFolder, cells_of, compared
 
-    place = base.output_dir or new_folder(name)
+    place = base.output_dir or fresh_folder(f"sweep-{name}")
     cells = cells_of(base, axes, place)
     with SweepFolder.open(place, base, axes) as folder:
         _refuse_bad_cells(cells)

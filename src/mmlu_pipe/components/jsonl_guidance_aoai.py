@@ -137,8 +137,8 @@ def jsonl_guidance_aoai(
         "dataset": {"file": input_dataset.name, "sha256": sha256_file(input_dataset), "lines": len(data)},
         "program": {"file": guidance_program.name, "sha256": program.sha256},
     }
-    if program.shows_examples and examples_dataset is not None:
-        facts["examples"] = {"file": examples_dataset.name, "sha256": sha256_file(examples_dataset)}
+    if program.examples is not None:
+        facts["examples"] = {"file": program.examples.name, "sha256": sha256_file(program.examples)}
     if program.options:
         facts["program_options"] = dict(program.options)
     outputs = Outputs(output_dataset, error_dataset, calls_dataset, bom=output_encoding == "utf-8-sig")
@@ -215,7 +215,7 @@ def jsonl_guidance_aoai(
                 asked = dataclasses.asdict(options) | {
                     "dataset": input_dataset,
                     "guidance_program": guidance_program,
-                    "examples": examples_dataset if program.shows_examples else None,
+                    "examples": program.examples,
                     "program_option": option_texts(program.options),
                     "max_errors": max_errors,
                     "on_content_filter": on_content_filter,

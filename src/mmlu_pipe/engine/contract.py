@@ -10,7 +10,7 @@ from typing import Any
 
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.errors import ProgramError
-from mmlu_pipe.programs import ENTRY_POINT, Program, line_in
+from mmlu_pipe.programs import ENTRY_POINT, Program, place_in
 from mmlu_pipe.records import ERROR_KEY, JsonObject
 
 __all__ = ["check_lines", "checked_outputs", "refuse_hidden_failures"]
@@ -62,10 +62,8 @@ def check_lines(program: Program, lines: Iterable[tuple[int, JsonObject]], datas
         except Exception as error:  # noqa: BLE001 - a program may raise anything
             refused += 1
             if first is None:
-                at = line_in(program.path, error)
-                place = program.path.name + (f":{at}" if at else "")
                 kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-                first = f"{dataset}:{number}: {place} refuses the line: {kind}{error}"
+                first = f"{dataset}:{number}: {place_in(program.path, error)} refuses the line: {kind}{error}"
     if first is not None:
         more = f" (and {refused - 1} more lines)" if refused > 2 else " (and 1 more line)" if refused == 2 else ""
         raise ProgramError(first + more, path=program.path)

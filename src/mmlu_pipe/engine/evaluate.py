@@ -30,7 +30,7 @@ from mmlu_pipe.errors import (
     RunCancelled,
 )
 from mmlu_pipe.plugins import notify
-from mmlu_pipe.programs import ENTRY_POINT, Program, line_in
+from mmlu_pipe.programs import ENTRY_POINT, Program, line_in, place_in
 from mmlu_pipe.recording.nearest import difference_kind
 from mmlu_pipe.records import Call, JsonObject, LineAnswer, LineError
 
@@ -191,9 +191,7 @@ def _one(line: Line, program: Program, model: Model) -> _Outcome:
         outputs, error = None, LineError(number, failure.kind, type(failure).__name__, str(failure), details)
         stop = failure if failure.stops_run else None
     except BaseException as failure:  # noqa: BLE001 - a program may raise anything; its line keeps it
-        line_of_program = line_in(program.path, failure)
-        place = program.path.name + (f":{line_of_program}" if line_of_program else "")
-        message = f"{_said(failure)} ({place})"
+        message = f"{_said(failure)} ({place_in(program.path, failure)})"
         outputs, error = None, LineError(number, "program", type(failure).__name__, message)
     return _Outcome(LineAnswer(number, original, outputs, error, tuple(session.calls)), stop, final=stop is None)
 

@@ -10,7 +10,7 @@ from mmlu_pipe.endpoint.interpreter import model_for_line
 from mmlu_pipe.endpoint.session import LineSession
 from mmlu_pipe.engine.contract import checked_outputs
 from mmlu_pipe.errors import CassetteMiss, MmluPipeError, RecordingError
-from mmlu_pipe.programs import ENTRY_POINT, Program, line_in
+from mmlu_pipe.programs import ENTRY_POINT, Program, place_in
 from mmlu_pipe.records import ERROR_KEY, Call, JsonObject
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def run_line(program: Program, model: Model, number: int, line: JsonObject) -> L
     except MmluPipeError as failure:
         error, told = failure, str(failure)
     except (Exception, SystemExit) as failure:  # noqa: BLE001 - a program may raise anything
-        place = line_in(program.path, failure)
-        where = program.path.name + (f":{place}" if place else "")
-        error, told = failure, f"{type(failure).__name__}: {_said(failure)} ({where})"
+        error, told = failure, f"{type(failure).__name__}: {_said(failure)} ({place_in(program.path, failure)})"
     return LineReport(number, tuple(session.calls), error, told)
 
 

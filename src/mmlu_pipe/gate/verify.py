@@ -84,15 +84,12 @@ def verify(
 
     folder = Path(cassette)
     per_subject = parse_gate_lines(gate_lines)
-    if isinstance(program_option, Mapping):
-        program_option = option_texts(program_option)
-    elif isinstance(program_option, str):
-        program_option = (program_option,)
+    program_option = option_texts(program_option)
     asked = _Asked(
         dataset=str(dataset),
         guidance_program=str(guidance_program),
         examples=None if examples is None else str(examples),
-        program_option=tuple(program_option),
+        program_option=program_option,
         other_config=str(other_config or "FILE"),
         cassette=str(cassette),
         correct_key=correct_key,
@@ -108,10 +105,8 @@ def verify(
     shown = examples or default_examples(str(dataset))
     examples_path = None if shown is None else locate(str(shown), Path(data_dir))
     program = load_program(locate_program(str(guidance_program)), parse_options(program_option), examples_path)
-    if not program.shows_examples:
-        examples_path = None
-    elif examples_path is not None:
-        check_dataset(examples_path, correct_key=correct_key)
+    if program.examples is not None:
+        check_dataset(program.examples, correct_key=correct_key)
     check_lines(program, read_objects(path), path.name)
     chosen = choose_lines(_gate_lines(path), per_subject)
     tally = Tally()
@@ -134,7 +129,7 @@ def verify(
         dataset=path.name,
         program=program.path.name,
         cassette=folder.name,
-        hashes=hashes_of(path, program.path, folder, examples_path),
+        hashes=hashes_of(path, program.path, folder, program.examples),
         versions=pinned_versions(),
         asked_with=asked_with | {"program_options": dict(program.options) or None},
         gate_lines="all" if per_subject is None else str(per_subject),

@@ -1,7 +1,7 @@
 """A sweep: the grid of its cells, its folder, and what came of it as one table."""
 
 from mmlu_pipe.grid.cells import Axis, Cell, axes_of, cells_of
-from mmlu_pipe.grid.folder import SweepFolder, new_folder
+from mmlu_pipe.grid.folder import SweepFolder
 from mmlu_pipe.grid.result import CellResult, Difference, Sweep, cell_result, compared
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "cell_result",
     "cells_of",
     "compared",
-    "new_folder",
 ]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,9 +14,9 @@ from mmlu_pipe.errors import RunFolderError
 from mmlu_pipe.grid.cells import Axis
 from mmlu_pipe.grid.result import Sweep
 from mmlu_pipe.records import JsonObject
-from mmlu_pipe.runfolder import alone, unwritable
+from mmlu_pipe.runfolder import alone, make_folder, refuse_another_run, unwritable
 
-__all__ = ["SweepFolder", "new_folder"]
+__all__ = ["SweepFolder"]
 
 _FORMAT = 1
 _NAME = "sweep.json"
@@ -58,11 +57,7 @@ class SweepFolder:
                 if field.name not in FREE_OPTIONS and field.name not in varied
             },
         }
-        created = not path.exists()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be made ({error.strerror})", path=path) from error
+        created = make_folder(path)
         with alone(path):
             found = cls(path, asked)
             found._refuse_another()
@@ -126,21 +121,7 @@ class SweepFolder:
                 f"{path}: cannot be read as that of a sweep ({error}); give --output-dir a new folder", path=path
             ) from error
         new = {"--over": self.asked["over"], **self.asked["options"]}
-        differing = [name for name in old | new if old.get(name) != new.get(name)]
-        if differing:
-            told = "; ".join(f"{name} (it was {old.get(name)!r}, now {new.get(name)!r})" for name in differing)
-            raise RunFolderError(
-                f"{self.path}: holds another sweep, which differs in {told}\n"
-                "  repeat the command as it was to go on with it, or give --output-dir a new folder",
-                path=self.path,
-            )
-
-
-def new_folder(name: str) -> Path:
-    """A folder under `runs/` that is not there yet, named after a configuration and the time."""
-    stamp = f"sweep-{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    candidates = (Path("runs", stamp if number == 1 else f"{stamp}-{number}") for number in range(1, 1000))
-    return next(path for path in candidates if not path.exists())
+        refuse_another_run(self.path, old, new, what="sweep")
 
 
 def _shown(value: Any) -> Any:

@@ -27,7 +27,7 @@ from mmlu_pipe.programs.examples import ExampleSet
 from mmlu_pipe.programs.options import Option, settled
 from mmlu_pipe.records import JsonObject
 
-__all__ = ["ENTRY_POINT", "Program", "line_in", "load_program", "locate_program"]
+__all__ = ["ENTRY_POINT", "Program", "line_in", "load_program", "locate_program", "place_in"]
 
 ENTRY_POINT = "guidance_generation"
 CHECK = "guidance_check"
@@ -46,14 +46,19 @@ class Program:
         function: answers a line: (model, line) → what the program returns.
         check: raises where the program cannot do with a line; None if it has nothing to say beforehand.
         options: every option that it has → its value.
-        shows_examples: whether it is handed examples.
+        examples: the file of the examples that it is handed; None where it takes none.
     """
 
     path: Path
     function: Callable[[Any, JsonObject], Any]
     check: Callable[[JsonObject], Any] | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
-    shows_examples: bool = False
+    examples: Path | None = None
+
+    @property
+    def shows_examples(self) -> bool:
+        """Whether it is handed examples."""
+        return self.examples is not None
 
     @property
     def sha256(self) -> str:
@@ -122,7 +127,7 @@ def load_program(path: Path, options: Mapping[str, object] | None = None, exampl
         _answering(function, shown, found),
         check and _checking(check, shown, found),
         found,
-        shown is not None,
+        None if shown is None else examples,
     )
 
 
@@ -173,6 +178,12 @@ def line_in(path: Path, failure: BaseException) -> int | None:
     files = {str(path), str(path.absolute())}
     lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename in files]
     return lines[-1] if lines else None
+
+
+def place_in(path: Path, failure: BaseException) -> str:
+    """Name of a program's file, with the line that an exception passed through, if it did."""
+    line = line_in(path, failure)
+    return path.name + (f":{line}" if line else "")
 
 
 def _executed(path: Path) -> object:

@@ -41,12 +41,14 @@ def parse_options(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def option_texts(options: Mapping[str, Option]) -> tuple[str, ...]:
-    """`KEY=VALUE` of each option, as `parse_options` and `settled` read it back.
+def option_texts(options: str | Iterable[str] | Mapping[str, Option]) -> tuple[str, ...]:
+    """`KEY=VALUE` of each option, as `parse_options` and `settled` read it back; what is text stays as it is.
 
     Raises:
         ConfigError: a value is of another type, which as a text would pass for an option that is a text.
     """
+    if not isinstance(options, Mapping):
+        return (options,) if isinstance(options, str) else tuple(options)
     for name, value in options.items():
         if type(value) not in _TYPES:
             told = ", ".join(_TYPES.values())
