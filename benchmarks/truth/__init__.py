@@ -10,8 +10,9 @@ folder, or --native-python names one that has it and mmlu-pipe.
 import argparse
 from pathlib import Path
 
+from benchmarks.markdown import put
 from benchmarks.truth.ask import Study, ask
-from benchmarks.truth.page import report, write
+from benchmarks.truth.page import BEGIN, report
 from benchmarks.truth.reading import read
 
 
@@ -31,4 +32,4 @@ def main(*options: str) -> None:
     found = report(read(study))
     print(found)
     if given.write:
-        write(given.write, found)
+        put(given.write, BEGIN, found)

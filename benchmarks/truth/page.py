@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 
+from benchmarks.markdown import table
 from benchmarks.truth.figures import (
     OPENING_AND_TIE,
     TIE,
@@ -25,7 +25,6 @@ from benchmarks.truth.reading import Findings, menu
 from mmlu_pipe.records import Interval
 
 BEGIN = "<!-- measured; written by: python -m benchmarks truth --write=docs/truth.md -->"
-END = "<!-- end of what was measured -->"
 NAMES = {
     "native": "guidance's own `select`",
     "in_json": 'guidance\'s own, after `{"choice":"`',
@@ -37,20 +36,6 @@ NAMES = {
 }
 LEADS = (0.0, 0.02, 0.05, 0.1, 0.2, 1.0)
 MANY = 12
-
-
-def write(path: Path, found: str) -> None:
-    """Put the tables between the marks of a page.
-
-    Raises:
-        SystemExit: the page has no marks.
-    """
-    page = path.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{path} has no place for the tables: the two marks are missing")
-    path.write_text(f"{before}{BEGIN}\n{found}\n{END}{after}", encoding="utf-8", newline="\n")
 
 
 def report(found: Findings) -> str:
@@ -212,9 +197,3 @@ def _told(choices: Choices) -> dict[int, tuple[float, ...]]:
 
 def _interval(interval: Interval) -> str:
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
-
-
-def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines)

@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from benchmarks.markdown import END, put
 from benchmarks.truth.ask import LETTERED, Study
 from benchmarks.truth.figures import (
     ASKED_AGAIN,
@@ -37,7 +38,7 @@ from benchmarks.truth.figures import (
     why_inspect,
 )
 from benchmarks.truth.lettered import SYSTEM, TEMPLATE
-from benchmarks.truth.page import BEGIN, END, report, write
+from benchmarks.truth.page import BEGIN, report
 from benchmarks.truth.reading import Findings, bodies
 from benchmarks.truth.relay import exchanges, relay
 
@@ -247,8 +248,8 @@ def test_the_tables_tell_rates_pairs_and_reasons(findings):
 def test_the_tables_go_between_the_marks_of_a_page_and_nowhere_else(tmp_path):
     page = tmp_path / "truth.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
-    write(page, "new")
+    put(page, BEGIN, "new")
     assert page.read_text(encoding="utf-8") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     page.write_text("before\n", encoding="utf-8")
-    with pytest.raises(SystemExit, match="marks"):
-        write(page, "new")
+    with pytest.raises(SystemExit, match="a mark is missing"):
+        put(page, BEGIN, "new")
