@@ -9,7 +9,7 @@ is the winner's share of the votes. n calls a line.
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import guidance
@@ -31,11 +31,13 @@ def ask(lm: Any, question: str, choices: Sequence[str]) -> Any:
     return lm
 
 
-def _orders(question: str, count: int, n: int, seed: int) -> list[list[int]]:
+def _orders(question: str, count: int, n: int, seed: int) -> Iterator[list[int]]:
     """The given order of so many indices, and n - 1 shuffled ones."""
     draw = random.Random(f"{seed} {question!a}").random  # noqa: S311 - its numbers are the same in every Python
     given = list(range(count))
-    return [given, *(sorted(given, key=lambda _: draw()) for _ in range(n - 1))]
+    yield given
+    for _ in range(n - 1):
+        yield sorted(given, key=lambda _: draw())
 
 
 def guidance_check(input: dict[str, Any], *, n: int = 5, seed: int = 0) -> None:

@@ -26,7 +26,7 @@ def few_shot(lm: Any, solved: Iterable[Line], question: str, choices: Sequence[s
         with user():
             lm += _asked(example["question"], example["choices"])
         with assistant():
-            lm += str(example["correct_answer"])
+            lm += str(int(example["correct_answer"]))  # it may be in digits, such as "00"
     with user():
         lm += _asked(question, choices)
     with assistant():
@@ -49,8 +49,8 @@ def _solved(input: Line, examples: Sequence[Line], k: int) -> list[Line]:
         raise ValueError(f"the examples have none of the subject {subject!r} (the line itself does not count)")
     if len(found) < k:
         raise ValueError(f"k is {k}, but the examples have only {len(found)} of the subject {subject!r}; lower k")
-    if "correct_answer" not in found[0]:
-        raise ValueError("the examples have no key 'correct_answer'")
+    if not all(str(example.get("correct_answer")).isdigit() for example in found):
+        raise ValueError("the examples must have the key 'correct_answer', the index of the right choice")
     return found
 
 

@@ -28,7 +28,7 @@ def few_shot_knn(lm: Any, nearest: Iterable[Line], question: str, choices: Seque
         with user():
             lm += _asked(example["question"], example["choices"])
         with assistant():
-            lm += str(example["correct_answer"])
+            lm += str(int(example["correct_answer"]))  # it may be in digits, such as "00"
     with user():
         lm += _asked(question, choices)
     with assistant():
@@ -59,7 +59,7 @@ def _index(examples: Sequence[Line]) -> bm25s.BM25:
 
 
 def _words(lines: Iterable[Line]) -> list[list[str]]:
-    texts = [" ".join([line["question"], *line["choices"]]) for line in lines]
+    texts = [" ".join([line["question"], *map(str, line["choices"])]) for line in lines]
     found = bm25s.tokenize(texts, stopwords="english", return_ids=False, show_progress=False)
     return [words or [" "] for words in found]  # bm25s takes no text without a word
 
@@ -68,8 +68,8 @@ def guidance_check(input: Line, examples: Sequence[Line], *, k: int = 5) -> None
     """Refuse to go on with fewer than k examples, or with none, by a ValueError."""
     if not 1 <= k <= len(examples):
         raise ValueError(f"k is {k}; it must be at least 1 and at most {len(examples)}, the number of examples")
-    if "correct_answer" not in examples[0]:
-        raise ValueError("the examples have no key 'correct_answer'")
+    if not all(str(example.get("correct_answer")).isdigit() for example in examples):
+        raise ValueError("the examples must have the key 'correct_answer', the index of the right choice")
 
 
 def guidance_generation(lm: Any, input: Line, examples: Sequence[Line], *, k: int = 5) -> dict[str, Any]:

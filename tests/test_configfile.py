@@ -93,6 +93,9 @@ def test_several_texts_of_two_layers_are_put_together_and_a_later_name_wins() ->
         "workers": 2,
     }
     assert layered(base, read_overrides(["program-option=null"]))["program_option"] == ()
+    package = {"extra_package": ("plugin>=1", "./here")}
+    later = read_overrides(["extra_package=plugin==2", "extra_package=./there"])
+    assert layered(package, later)["extra_package"] == ("./here", "plugin==2", "./there")
 
 
 def test_null_takes_back_what_the_file_says(write: Write) -> None:
@@ -146,6 +149,8 @@ def test_paths_of_a_file_are_relative_to_its_folder_and_names_stay_names(write: 
         ("a: &a [*a]", "there is no option 'a'"),
         ("require: &a [*a]", "is nested too deeply"),
         ("<<: {workers: 2}", "has the tag"),
+        ("!!python/object:os.x {}", "has the tag"),
+        ("!mine {limit: 3}", "has the tag !mine"),
         (b"dataset: \xff\xfe", "is not YAML"),
         ("[" * 600, "is not YAML"),
     ],
@@ -168,6 +173,8 @@ def test_a_bad_file_is_one_message_with_its_line(write: Write, text: str | bytes
         (["=4"], "'=4' is not KEY=VALUE"),
         (["limit="], "limit=: has no value; limit=null leaves the option out"),
         (["dataset=null"], "dataset=null: dataset needs a value"),
+        (["require=seed", "require=null"], "require=null: require is given twice"),
+        (["require=null", "require=seed"], "require=seed: require is given twice"),
     ],
 )
 def test_a_bad_key_value_is_one_message(texts: list[str], told: str) -> None:

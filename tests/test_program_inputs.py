@@ -117,6 +117,11 @@ def test_a_line_never_sees_itself_whatever_its_other_keys() -> None:
     assert [example["question"] for example in found.of(line("q", choices=["x", "y"]))] == ["q", "r", "q"]
 
 
+def test_a_line_never_sees_what_reads_the_same_in_a_prompt() -> None:
+    found = ExampleSet(write("e.jsonl", [line("q ", choices=[1, 2]), line("r")]))
+    assert [example["question"] for example in found.of(line("q", choices=["1", "2 "]))] == ["r"]
+
+
 def test_a_dataset_may_be_its_own_examples(program: Path, dataset: Path, write_config: Callable[..., Path]) -> None:
     def answer(body: Any, _count: int) -> Reply:
         texts = [message["content"] for message in body["messages"] if message["role"] == "user"]
@@ -243,6 +248,13 @@ def test_a_number_that_is_not_finite_is_no_option() -> None:
             settled(function, {"heat": text}, program="p")
 
 
+def test_a_text_that_cannot_be_written_down_is_no_option() -> None:
+    def function(lm: Any, input: Any, *, hint: str = "") -> None: ...
+
+    with pytest.raises(ConfigError, match="a text that UTF-8 can write"):
+        settled(function, {"hint": "a\ud800"}, program="p")
+
+
 # What a program refuses itself
 
 
@@ -275,6 +287,22 @@ def test_a_check_of_another_signature_is_refused(tmp_path: Path) -> None:
     path.write_text(FEW_SHOT.replace("(input, examples, *, k, intro)", "(input)"), encoding="utf-8")
     with pytest.raises(ProgramError, match="guidance_check must take what guidance_generation takes, without lm"):
         load_program(path, examples=write("e.jsonl", [line("q")]))
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("async def guidance_check(input):\n    pass\n", "guidance_check is async"),
+        ("def guidance_check(input):\n    raise SystemExit('no')\n", "refuses the line: SystemExit: no"),
+        ("def guidance_generation(lm, input, *, examples=()):\n    return {}\n", "must be its third argument"),
+    ],
+)
+def test_what_would_pass_unseen_is_refused(tmp_path: Path, dataset: Path, code: str, told: str) -> None:
+    (tmp_path / "p.py").write_text(
+        f"def guidance_generation(lm, input):\n    return {{'n': 1}}\n{code}", encoding="utf-8"
+    )
+    with pytest.raises(ProgramError, match=told):
+        mmlu_pipe.plan(dataset=dataset, guidance_program="p.py", cassette="tape")
 
 
 def test_a_program_without_a_check_has_its_dataset_left_unread(program: Path) -> None:
@@ -356,6 +384,8 @@ def test_the_gate_wants_what_was_verified(recorded: Any) -> None:
     assert "--examples shown.jsonl --program-option k=1" in told
     (told,) = check_verification(Path("tape"), **names, asked_with=asked | {"seed": 3})
     assert told.endswith("--select-strategy text --seed 3")
+    without = check_verification(Path("tape"), **names | {"examples": None}, asked_with=asked)
+    assert "the examples of the verification are not those of the run" in without[0]
     shutil.copy("questions.jsonl", "shown.jsonl")
     assert "the examples shown.jsonl changed" in check_verification(Path("tape"), **names, asked_with=asked)[0]
 
@@ -379,6 +409,13 @@ def test_runs_with_other_examples_differ_in_their_program(recorded: Any) -> None
         mmlu_pipe.compare([folder, again.run_dir])
 
 
+def test_a_plan_says_where_its_estimate_is_of_other_options(recorded: Any) -> None:
+    options, _, _ = recorded
+    assert not any("estimate" in note for note in mmlu_pipe.plan(**options).description.notes)
+    (note,) = mmlu_pipe.plan(**options | {"program_option": {"k": 3}}).description.notes
+    assert note == "the estimate is of recordings with k=2, intro=; the run would be with k=3, intro="
+
+
 def test_the_plan_of_a_cloud_run_registers_the_examples(
     recorded: Any, write_config: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -395,3 +432,10 @@ def test_the_plan_of_a_cloud_run_registers_the_examples(
     job = next(text for name, text in found.description.documents.items() if name.startswith("job"))
     assert "examples_dataset" in job
     assert '{"k": 2, "intro": ""}' in job
+    (tmp_path / "more").mkdir()
+    options["examples"] = shutil.copy("shown.jsonl", "more/questions.jsonl")
+    both = mmlu_pipe.plan(**options, backend="azureml", other_config=other).description
+    assert [asset.name for asset in both.assets].count("questions") == 2
+    assert sum(name.startswith("data-questions") for name in both.documents) == 2
+    with pytest.raises(ConfigError, match="have one name"):
+        mmlu_pipe.plan(**options, backend="azureml", other_config=other, version_scheme="epoch")

@@ -7,6 +7,7 @@ stay what was written until the field's type is known. Nothing is interpolated.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,17 @@ from mmlu_pipe.errors import ConfigError
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["ALSO_NAMES", "field_of", "layered", "load_config", "read_file", "read_overrides", "split_override", "typed"]
+__all__ = [
+    "ALSO_NAMES",
+    "field_of",
+    "is_option",
+    "layered",
+    "load_config",
+    "read_file",
+    "read_overrides",
+    "split_override",
+    "typed",
+]
 
 ALSO_NAMES = ("dataset", "guidance_program", "examples", "resume_from")
 """Options that take a name as well as a file or folder."""
@@ -84,6 +95,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not YAML ({str(error).splitlines()[0]})", path=path) from error
     if root is None:
         return {}
+    _refuse_tag(root, f"{path}:{_line(root)}")
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:{_line(root)}: must be a mapping of options, such as `workers: 4`", path=path)
     found: dict[str, Any] = {}
@@ -107,7 +119,7 @@ def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         key, value = split_override(text)
         read = typed(key, None if value == "null" else value, text)
-        if key in found and not isinstance(read, tuple):
+        if key in found and not (read and found[key] and isinstance(read, tuple)):  # null stands alone
             raise ConfigError(f"{text}: {key} is given twice; keep one of them", key=key)
         found[key] = (*found.get(key, ()), *read) if isinstance(read, tuple) else read
     return found
@@ -140,6 +152,11 @@ def field_of(name: str, where: str) -> str:
     close = difflib.get_close_matches(key, _hints(), n=1)
     hint = f"did you mean {close[0]}?" if close else "`mmlu-pipe run --help` has all of them"
     raise ConfigError(f"{where}: there is no option {name!r}; {hint}", key=name)
+
+
+def is_option(name: str) -> bool:
+    """Whether a field of RunConfig has that name."""
+    return name in _hints()
 
 
 def typed(key: str, value: str | tuple[str, ...] | None, where: str) -> Any:
@@ -227,7 +244,8 @@ def _holds_run_or_is_file(place: Path) -> bool:
 
 
 def _name(text: str) -> str:
-    return text.partition("=")[0]
+    """The name in `k=5`, `temperature`, `package>=2.0` or `package @ address`."""
+    return re.split(r"[=<>!~;\[ ]", text, maxsplit=1)[0]
 
 
 def _line(node: yaml.Node) -> int:

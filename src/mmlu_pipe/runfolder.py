@@ -173,8 +173,8 @@ def make_folder(path: Path) -> bool:
     created = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be made ({error.strerror})", path=path) from error
+    except (OSError, ValueError) as error:  # a ValueError for a NUL in the name
+        raise RunFolderError(f"{path}: cannot be made ({getattr(error, 'strerror', error)})", path=path) from error
     return created
 
 

@@ -81,6 +81,29 @@ def test_folders_of_values_that_look_alike_are_told_apart_in_the_same_way_each_t
         assert all(name.startswith("guidance_program=") and "/" not in name for name in found)
 
 
+def test_files_of_one_name_are_told_apart_by_their_place_and_not_by_how_they_are_written() -> None:
+    plain, dotted = (axes_of([f"guidance_program={place}a/p.py,{place}b/p.py"]) for place in ("", "./"))
+    assert plain[0].labels == dotted[0].labels == ("p#1", "p#2")
+    assert [cell.name for cell in cells_of(RunConfig(), plain, Path("s"))] == [
+        cell.name for cell in cells_of(RunConfig(), dotted, Path("s"))
+    ]
+
+
+def test_an_option_of_a_program_is_told_apart_from_one_of_the_run() -> None:
+    cells = cells_of(RunConfig(), axes_of(["seed=1,2", "program_option=seed=0,n=5"]), Path("s"))
+    assert [dict(cell.options) for cell in cells][:2] == [
+        {"seed": "1", "program_option.seed": "0"},
+        {"seed": "1", "n": "5"},
+    ]
+
+
+def test_one_cassette_is_not_filled_once_by_several_cells() -> None:
+    base = RunConfig(record_mode="once", cassette=Path("tape"), other_config=Path("other.json"))
+    with pytest.raises(ConfigError, match="use new_episodes"):
+        cells_of(base, axes_of(["seed=1,2"]), Path("s"))
+    assert len(cells_of(base, axes_of(["cassette=a,b"]), Path("s"))) == 2
+
+
 @pytest.mark.parametrize(
     ("over", "told"),
     [
@@ -199,6 +222,25 @@ def test_a_sweep_whose_program_changed_meanwhile_is_refused_before_a_cell_goes_o
     assert not (here / "out" / "limit=2").exists()
 
 
+def test_a_program_that_changes_while_the_sweep_runs_is_an_error_of_the_cells_that_follow(here: Path) -> None:
+    program = here / "mine.py"
+    program.write_text(PICKS.format(0), encoding="utf-8")
+
+    class Changes:
+        @hookimpl
+        def run_finished(self) -> None:
+            program.write_text(PICKS.format(1), encoding="utf-8")
+
+    manager().register(changes := Changes())
+    cassette = bundled_cassette("sample", "zero_shot")
+    try:
+        found = mmlu_pipe.sweep(over={"limit": [1, 2]}, guidance_program="mine.py", cassette=cassette)
+    finally:
+        manager().unregister(changes)
+    assert [cell.status for cell in found.cells] == ["completed", "failed"]
+    assert "mine.py: changed since the sweep began" in str(found.cells[1].error)
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "sweep.json"])
 def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(here: Path, name: str) -> None:
     (here / "out").mkdir()
@@ -214,6 +256,28 @@ def test_cells_that_would_be_refused_are_told_together_before_anything_starts(he
     told = str(caught.value)
     assert told.startswith("nothing was started\n  guidance_program=none,limit=1 and 1 more: none: no such file")
     assert list(here.glob("runs/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("over", "told"),
+    [
+        ("max_errors=5,bogus", "max_errors=bogus: --max-errors 'bogus': give a whole number"),
+        ("select_strategy=auto,bogus", "select_strategy=bogus: --select-strategy 'bogus': use one of"),
+        ("require=temperature=0,bogus=1", "bogus=1: --require bogus=1: unknown field"),
+        ("lines=1-3,9000", "has no line 9000"),
+    ],
+)
+def test_what_a_cell_would_stumble_over_is_told_before_another_is_paid_for(here: Path, over: str, told: str) -> None:
+    with pytest.raises(ConfigError, match="nothing was started") as caught:
+        mmlu_pipe.sweep(over={over.partition("=")[0]: over.partition("=")[2].split(",")}, output_dir="out")
+    assert told in str(caught.value)
+    assert not (here / "out").exists()
+
+
+def test_values_that_are_no_list_are_refused() -> None:
+    for values in (20, "few_shot"):
+        with pytest.raises(ConfigError, match="must be a list of values"):
+            mmlu_pipe.sweep(over={"limit": values})  # type: ignore[dict-item]
 
 
 def test_a_stopped_sweep_goes_on_where_it_was(here: Path) -> None:

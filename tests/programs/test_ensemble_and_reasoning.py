@@ -76,18 +76,18 @@ def test_one_vote_is_zero_shot(run_over: RunOver) -> None:
 def test_orders_are_shuffles_that_depend_on_seed_and_question_alone(
     question: str, count: int, n: int, seed: int
 ) -> None:
-    orders = ENSEMBLE._orders(question, count, n, seed)
+    orders = list(ENSEMBLE._orders(question, count, n, seed))
     assert len(orders) == n
     assert orders[0] == list(range(count))
     assert all(sorted(order) == orders[0] for order in orders)
-    assert orders == ENSEMBLE._orders(question, count, n + 1, seed)[:n]
+    assert orders == list(ENSEMBLE._orders(question, count, n + 1, seed))[:n]
 
 
 def test_the_orders_are_those_of_any_machine_process_and_python() -> None:
     pinned = [[0, 1, 2, 3], [0, 2, 1, 3], [1, 3, 2, 0], [2, 0, 1, 3]]
-    assert ENSEMBLE._orders("Which?", 4, 4, 0) == pinned
-    assert ENSEMBLE._orders("Which?", 4, 4, 1) != pinned
-    assert ENSEMBLE._orders("What?", 4, 4, 0) != pinned
+    assert list(ENSEMBLE._orders("Which?", 4, 4, 0)) == pinned
+    assert list(ENSEMBLE._orders("Which?", 4, 4, 1)) != pinned
+    assert list(ENSEMBLE._orders("What?", 4, 4, 0)) != pinned
 
 
 # The chain of thought

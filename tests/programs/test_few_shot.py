@@ -75,11 +75,27 @@ def test_examples_whose_answers_have_another_key_stop_the_run_before_anything_is
         return {("answer" if key == "correct_answer" else key): value for key, value in line.items()}
 
     lines = [renamed(line) for line in (solved(9), *EXAMPLES)]
-    with AoaiServer() as server, pytest.raises(MmluPipeError) as raised:
-        run_over(name, lines[:1], server, lines[1:], program_option="k=2", correct_key="answer")
-    assert "the examples have no key 'correct_answer'" in str(raised.value)
-    assert raised.value.exit_code == 2
-    assert not server.requests
+    first_is_usual = [lines[1] | {"correct_answer": 0}, *lines[2:]]
+    for examples in (lines[1:], first_is_usual):
+        with AoaiServer() as server, pytest.raises(MmluPipeError) as raised:
+            run_over(name, lines[:1], server, examples, program_option="k=2", correct_key="answer")
+        assert "the examples must have the key 'correct_answer', the index" in str(raised.value)
+        assert raised.value.exit_code == 2
+        assert not server.requests
+
+
+@pytest.mark.parametrize("name", ["few_shot", "few_shot_knn"])
+def test_choices_that_are_numbers_and_answers_in_digits_are_shown_as_in_a_question(
+    name: str, run_over: RunOver
+) -> None:
+    examples = [solved(1, question="How much?", choices=[10, 2.5]) | {"correct_answer": "01"}]
+    line = solved(0, question="How many?", choices=[1, 2])
+    with AoaiServer() as server:
+        run = run_over(name, [line], server, examples, program_option="k=1")
+    assert run.score is not None
+    assert run.score.answered == 1
+    shown = [message["content"] for message in server.bodies[0]["messages"][1:3]]
+    assert shown == ["How much?\n\n0: 10\n1: 2.5\n\nThe number of the correct choice is:", "1"]
 
 
 def shown(examples: Any, question: str, k: int, **changes: Any) -> list[str]:

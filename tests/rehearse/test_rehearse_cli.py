@@ -1,4 +1,8 @@
-"""`mmlu-pipe rehearse` as a person runs it: every kind of datastore credential and of identity, and what goes wrong."""
+"""`mmlu-pipe rehearse` as a person runs it, and what goes wrong.
+
+What goes well is shown with every kind of datastore credential and of identity, and with programs that show examples or
+ask twice.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +61,7 @@ def test_a_table_shows_what_was_proven_and_everything_is_kept_where_asked(
 ) -> None:
     config = write_config("https://mine.services.ai.azure.com", aoai_model=MODEL, aoai_api_version="v1")
     options = ("--credential-kind", "AccountKey", "--identity", "user", "--keep", "kept")
-    ended = rehearse("--other-config", config, *options, *FEW)
+    ended = rehearse("--guidance-program", "few_shot_knn", "--other-config", config, *options, *FEW)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("simple_sample_test rehearsed in ")
@@ -83,7 +87,7 @@ def test_it_works_by_entra_tokens_alone_and_as_an_assigned_identity_on_no_cluste
     computes = {"aoai_compute": "serverless", "general_compute": "small"}
     config = write_config("https://mine.openai.azure.us", aoai_model=MODEL, **computes)
     options = ("--credential-kind", "None", "--identity", GUID, "--json")
-    ended = rehearse("--other-config", config, *options, *FEW)
+    ended = rehearse("--guidance-program", "zero_shot_cot", "--other-config", config, *options, *FEW)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads(ended.stdout)
     assert (found["passed"], found["credential_kind"], found["kept"]) == (True, "None", None)

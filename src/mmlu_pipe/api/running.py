@@ -181,7 +181,24 @@ def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLik
         forecast = estimate(cassette=ready.cassette, lines=lines, rpm=config.rpm, tpm=config.tpm, prices=prices)
         if note := verification_note(ready.cassette):
             description = replace(description, notes=[*description.notes, note])
+        if note := _recorded_otherwise(ready.cassette, ready.program):
+            description = replace(description, notes=[*description.notes, note])
     return Plan(config.backend, ready.pipeline.name, ready.lines, description, forecast, tuple(ready.objections))
+
+
+def _recorded_otherwise(cassette: Path, program: Program) -> str | None:
+    """What an estimate from recordings of other prompts would keep to itself."""
+    from mmlu_pipe.recording.provenance import read_provenance
+
+    recorded = read_provenance(cassette) or {}
+    then, now = recorded.get("program_options") or {}, dict(program.options)
+    if recorded.get("program", {}).get("sha256") == program.sha256 and then != now:
+        return f"the estimate is of recordings with {_told(then)}; the run would be with {_told(now)}"
+    return None
+
+
+def _told(options: Mapping[str, Any]) -> str:
+    return ", ".join(option_texts(options)) or "no options"
 
 
 @dataclass(frozen=True)
@@ -237,6 +254,8 @@ def prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = Fal
         MmluPipeError: the input is refused.
     """
     from mmlu_pipe.dataset.schema import check_dataset
+    from mmlu_pipe.endpoint.capabilities import parse_requirements
+    from mmlu_pipe.engine.budget import ErrorBudget
     from mmlu_pipe.engine.contract import check_lines
     from mmlu_pipe.engine.lines import Lines
     from mmlu_pipe.pipeline import mmlu_pipeline
@@ -247,14 +266,23 @@ def prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = Fal
     endpoint, cassette = _answers(config, path, backend)
     dataset = backend.locate(config, ask_service=not offline)
     facts = check_dataset(dataset, correct_key=config.correct_key)
-    name = config.examples or default_examples(config.dataset)
+    name = default_examples(config.dataset) if config.examples is None else config.examples
     examples = None if name is None else backend.locate(replace(config, dataset=name), ask_service=not offline)
     program = load_program(path, parse_options(config.program_option), examples)
     if program.examples is not None:
         check_dataset(program.examples, correct_key=config.correct_key)
-    if program.check is not None:
+    chosen = facts.lines if config.limit is None else min(facts.lines, config.limit)
+    if program.check is not None or config.lines is not None:
         wanted = None if config.lines is None else parse_line_numbers(config.lines)
-        check_lines(program, Lines(dataset, wanted, config.limit).read(), dataset.name)
+        lines = Lines(dataset, wanted, config.limit)
+        check_lines(program, lines.read(), dataset.name)
+        chosen = len(lines)
+    ErrorBudget.parse(config.max_errors, chosen)
+    parse_requirements(config.require)
+    if config.select_strategy != "auto":
+        from mmlu_pipe.endpoint.select import Selector  # it loads openai, for which a plan need not wait
+
+        Selector(config.select_strategy)
     config = replace(config, examples=name if program.examples else None, program_option=option_texts(program.options))
     pipeline = mmlu_pipeline(
         config,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlu_pipe.api.running import PathLike, config_of, prepare, start
+from mmlu_pipe.api.running import PathLike, Ready, config_of, prepare, start
 from mmlu_pipe.config import RunConfig
 from mmlu_pipe.configfile import layered, read_file
 from mmlu_pipe.errors import ConfigError, MmluPipeError, RunCancelled
+from mmlu_pipe.hashing import sha256_file
 from mmlu_pipe.manifest import Manifest
 from mmlu_pipe.runfolder import RunFolder, fresh_folder
 
@@ -69,29 +70,35 @@ def sweep_of(
     place = base.output_dir or fresh_folder(f"sweep-{name}")
     cells = cells_of(base, axes, place)
     with SweepFolder.open(place, base, axes) as folder:
-        _refuse_bad_cells(cells)
+        checked = _checked(cells)
         folder.begin()
         started = []
-        for number, cell in enumerate(cells, start=1):
+        for number, (cell, files) in enumerate(zip(cells, checked, strict=True), start=1):
             begin()
             _log.info("cell %d of %d: %s", number, len(cells), cell.name)
-            started.append(_started(cell, place))
+            started.append(_started(cell, files, place))
         ended = [_ended(cell, run, wait=wait) for cell, run in zip(cells, started, strict=True)]
         found = Sweep(place, [str(axis) for axis in axes], compared(ended))
         folder.write(found)
     return found
 
 
-def _refuse_bad_cells(cells: Sequence[Cell]) -> None:
+def _checked(cells: Sequence[Cell]) -> list[dict[Path, str]]:
     """Check all cells before one of them costs anything, or goes on with something else than it began with.
+
+    Returns:
+        For each cell its files → SHA-256.
 
     Raises:
         ConfigError: saying what is refused, and of which cells.
     """
     refused: dict[str, list[str]] = {}
+    found = []
     for cell in cells:
         try:
-            objections = _objections(cell)
+            ready = _ready(cell)
+            objections = ready.objections
+            found.append({path: sha256_file(path) for path in ready.inputs.values() if path.is_file()})
         except MmluPipeError as error:
             if error.exit_code != 2:  # such as a workspace that cannot be reached
                 raise
@@ -104,10 +111,11 @@ def _refuse_bad_cells(cells: Sequence[Cell]) -> None:
             for text, names in refused.items()
         ]
         raise ConfigError("\n".join(["nothing was started", *told]))
+    return found
 
 
-def _objections(cell: Cell) -> list[str]:
-    """What stands against a cell.
+def _ready(cell: Cell) -> Ready:
+    """A cell for which everything was found.
 
     Raises:
         MmluPipeError: its input is refused, or its folder holds a run on other input.
@@ -117,16 +125,19 @@ def _objections(cell: Cell) -> list[str]:
     manifest = RunFolder(cell.config.output_dir).manifest
     if manifest.is_file():
         Manifest(manifest, ready.config, ready.inputs, ready.endpoint)
-    return ready.objections
+    return ready
 
 
-def _started(cell: Cell, place: Path) -> Run | MmluPipeError:
-    """The cell's run, or why there is none.
+def _started(cell: Cell, files: Mapping[Path, str], place: Path) -> Run | MmluPipeError:
+    """The cell's run, or why there is none; one on other files than the first cell's would compare what nobody asked.
 
     Raises:
         RunCancelled: the sweep is to stop.
     """
     try:
+        for path, digest in files.items():
+            if not path.is_file() or sha256_file(path) != digest:
+                raise ConfigError(f"{path}: changed since the sweep began; change it back, or begin another sweep")
         found: Run | MmluPipeError = start(cell.config)
     except MmluPipeError as refused:
         found = refused

@@ -79,6 +79,9 @@ def sweep(
         click.echo(f"{len(found.failed)} of {len(found.cells)} cells failed", err=True)
     for cell in found.failed:
         click.echo(f"  {cell.name}: {type(cell.error).__name__}: {cell.error}", err=True)
+        if cell.job is not None and cell.status in ("failed", "cancelled"):
+            folder = shlex.quote(str(cell.run_dir))
+            click.echo(f"    its job {cell.job} has ended; to submit another one, remove {folder} first", err=True)
     if found.status != "completed":
         place = shlex.quote(str(found.run_dir))
         advice = " --wait" if found.status == "running" else ""

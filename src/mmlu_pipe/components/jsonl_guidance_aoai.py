@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mmlu_pipe.components.component import Input, Output, component
-from mmlu_pipe.config import AUTH_MODES, IDENTITIES, OUTPUT_ENCODINGS, RECORD_MODES, one_of
+from mmlu_pipe.config import AUTH_MODES, CONTENT_FILTER_MODES, IDENTITIES, OUTPUT_ENCODINGS, RECORD_MODES, one_of
 from mmlu_pipe.engine.lines import Lines
 from mmlu_pipe.errors import ConfigError, RecordingError, RunCancelled, RunFolderError
 from mmlu_pipe.hashing import sha256_file, sha256_folder
@@ -94,6 +94,7 @@ def jsonl_guidance_aoai(
         raise ConfigError("--identity_client_id belongs to --auth managed", key="identity_client_id")
     one_of("output_encoding", output_encoding, OUTPUT_ENCODINGS)
     one_of("record_mode", record_mode, RECORD_MODES)
+    one_of("on_content_filter", on_content_filter, CONTENT_FILTER_MODES)
     if record_mode != "none" and (endpoint is None or cassette is None):
         raise ConfigError(
             f"--record_mode {record_mode} needs the endpoint (whom to ask) and --cassette (where to keep the answers)",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mmlu_pipe.endpoint.capability_table import RULES, SOURCES, Rule, Source, check_version, family, look_up
+from mmlu_pipe.errors import ConfigError
 
 __all__ = [
     "REQUIRABLE",
@@ -28,6 +29,7 @@ __all__ = [
     "correction",
     "family",
     "parse_requirement",
+    "parse_requirements",
     "rejected_fields",
     "settle",
     "unmet",
@@ -250,6 +252,18 @@ def parse_requirement(text: str) -> Requirement:
     except (KeyError, ValueError):
         raise ValueError(f"--require {text}: {value!r} is no value of {field}") from None
     return Requirement(field, value)
+
+
+def parse_requirements(texts: Iterable[str]) -> list[Requirement]:
+    """Read what `--require` asks for.
+
+    Raises:
+        ConfigError: one is not understood.
+    """
+    try:
+        return [parse_requirement(text) for text in texts]
+    except ValueError as error:
+        raise ConfigError(str(error), key="require") from error
 
 
 def _meets(capabilities: Capabilities, field: str, value: str) -> bool:

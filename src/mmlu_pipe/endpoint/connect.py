@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmlu_pipe.endpoint.address import endpoint_kind, normalise
-from mmlu_pipe.endpoint.capabilities import Capabilities, Requirement, parse_requirement, settle
+from mmlu_pipe.endpoint.capabilities import Capabilities, parse_requirements, settle
 from mmlu_pipe.endpoint.chat import ChatClient, Settled
 from mmlu_pipe.endpoint.client import build_transport, open_client
 from mmlu_pipe.endpoint.credentials import Credential, choose_credential
@@ -119,7 +119,7 @@ def connect(endpoint: Endpoint | None, options: ModelOptions) -> Iterator[Connec
     if made is not None:
         yield Connection(made, endpoint, None, None, records=False, auth_shown="none (a plugin's model)")
         return
-    requirements = _requirements(options.require)
+    requirements = parse_requirements(options.require)
     selector = Selector(options.select_strategy)
     recorded = None if options.cassette is None else read_provenance(options.cassette)
     settled = Settled(_capabilities(endpoint, recorded), requirements, _log.warning)
@@ -203,13 +203,6 @@ def _capabilities(endpoint: Endpoint, recorded: JsonObject | None) -> Capabiliti
         }
         return dataclasses.replace(settled, **kept)
     return settled
-
-
-def _requirements(texts: Sequence[str]) -> list[Requirement]:
-    try:
-        return [parse_requirement(text) for text in texts]
-    except ValueError as error:
-        raise ConfigError(str(error), key="require") from error
 
 
 def _defaults(options: ModelOptions) -> JsonObject:

@@ -59,7 +59,7 @@ def check_lines(program: Program, lines: Iterable[tuple[int, JsonObject]], datas
     for number, line in lines:
         try:
             program.check(copy.deepcopy(line))
-        except Exception as error:  # noqa: BLE001 - a program may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a program may raise anything
             refused += 1
             if first is None:
                 kind = "" if type(error) is ValueError else f"{type(error).__name__}: "

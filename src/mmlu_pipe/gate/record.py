@@ -195,11 +195,11 @@ def _objections(
     if record is None:
         return [f"{cassette}: holds no verification of this program and dataset"]
     names = {"dataset": dataset.name, "program": program.name, "recordings": cassette.name}
-    names |= {} if examples is None else {"examples": examples.name}
+    names["examples"] = "of the verification are not those of the run, which" if examples is None else examples.name
     found = [
-        f"the {what} {names[what]} changed since the verification of {record.get('verified_at')}"
-        for what, digest in current.items()
-        if record["hashes"].get(what) != digest
+        f"the {what} {name} changed since the verification of {record.get('verified_at')}"
+        for what, name in names.items()
+        if record["hashes"].get(what) != current.get(what)
     ]
     found += [
         f"verified with {name} {record['versions'].get(name)}, but {version} would run"

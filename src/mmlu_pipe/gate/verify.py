@@ -102,7 +102,7 @@ def verify(
     target = None if other_config is None else normalise(load_endpoint(Path(other_config)))
     path = locate(str(dataset), Path(data_dir))
     facts = check_dataset(path, correct_key=correct_key)
-    shown = examples or default_examples(str(dataset))
+    shown = default_examples(str(dataset)) if examples is None else examples
     examples_path = None if shown is None else locate(str(shown), Path(data_dir))
     program = load_program(locate_program(str(guidance_program)), parse_options(program_option), examples_path)
     if program.examples is not None:

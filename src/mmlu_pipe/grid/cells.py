@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mmlu_pipe.config import RunConfig
-from mmlu_pipe.configfile import ALSO_NAMES, field_of, layered, typed
+from mmlu_pipe.configfile import ALSO_NAMES, field_of, is_option, layered, typed
 from mmlu_pipe.errors import ConfigError
 
 __all__ = ["Axis", "Cell", "axes_of", "cells_of"]
@@ -47,8 +46,14 @@ class Axis:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The values in a few words: of files and folders the name, without their place on this machine."""
-        return tuple(map(self._label, self.texts, self.values))
+        """The values in a few words: of files and folders the name, without their place on this machine.
+
+        Where two have one name, their places among the values tell them apart.
+        """
+        names = list(map(self._label, self.texts, self.values))
+        return tuple(
+            f"{name}#{number}" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)
+        )
 
     def _label(self, text: str, value: Any) -> str:
         if isinstance(value, PurePath) or self.key in ALSO_NAMES:
@@ -88,6 +93,8 @@ def axes_of(over: Iterable[str] | Mapping[str, Sequence[Any]]) -> tuple[Axis, ..
     given = over.items() if isinstance(over, Mapping) else map(_split, over)
     found: list[Axis] = []
     for name, values in given:
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise ConfigError(f"over {name}: must be a list of values, not {values!r}", key=name)
         axis = _axis(name, [_text(value) for value in values])
         if any(axis.key == other.key and not isinstance(axis.values[0], tuple) for other in found):
             raise ConfigError(f"--over {axis.key} is given twice; put all its values into one", key=axis.key)
@@ -114,7 +121,20 @@ def cells_of(base: RunConfig, axes: Sequence[Axis], place: Path) -> tuple[Cell, 
     if twin := next((cell for cell, count in Counter(cell.config for cell in cells).items() if count > 1), None):
         same = [cell.name for cell in cells if cell.config == twin]
         raise ConfigError(f"--over: {same[0]} and {same[1]} are the same run; leave one of them out", key="over")
-    return tuple(_placed(cell, axes, alone=names[cell.name.casefold()] == 1) for cell in cells)
+    _refuse_one_cassette_once(cells)
+    return tuple(
+        _placed(cell, number, alone=names[cell.name.casefold()] == 1) for number, cell in enumerate(cells, start=1)
+    )
+
+
+def _refuse_one_cassette_once(cells: Sequence[Cell]) -> None:
+    recorded = Counter(cell.config.cassette for cell in cells if cell.config.record_mode == "once")
+    if any(count > 1 for count in recorded.values()):
+        raise ConfigError(
+            "record_mode once: the first cell would fill the cassette, and the others could add nothing; use "
+            "new_episodes",
+            key="record_mode",
+        )
 
 
 def _split(text: str) -> tuple[str, list[str]]:
@@ -152,18 +172,20 @@ def _cell(base: RunConfig, axes: Sequence[Axis], chosen: Sequence[int]) -> Cell:
     for axis, place in zip(axes, chosen, strict=True):
         label = axis.labels[place]
         name, equals, value = label.partition("=")  # one of several texts may have a name of its own
-        options |= {name: value} if equals and isinstance(axis.values[place], tuple) else {axis.key: label}
+        if not (equals and isinstance(axis.values[place], tuple)):
+            name, value = axis.key, label
+        elif name in options or is_option(name):
+            name = f"{axis.key}.{name}"
+        options[name] = value
     config = replace(base, **layered(vars(base), *layers))
     return Cell(",".join(f"{key}={_plain(label)}" for key, label in options.items()), options, config)
 
 
-def _placed(cell: Cell, axes: Sequence[Axis], *, alone: bool) -> Cell:
-    """The cell in its folder, whose name is made its own where it is another's too, or too long for a file system."""
+def _placed(cell: Cell, number: int, *, alone: bool) -> Cell:
+    """The cell in its folder; its number is in the name that is another's too, or too long for a file system."""
     name = cell.name
     if not alone or len(name.encode()) > _LONGEST_NAME:
-        told = repr([getattr(cell.config, axis.key) for axis in axes])
-        digest = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-        name = f"{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
+        name = f"{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}@{number}"
     assert cell.config.output_dir is not None
     return replace(cell, name=name, config=replace(cell.config, output_dir=cell.config.output_dir / name))
 

@@ -128,4 +128,4 @@ def _shown(value: Any) -> Any:
     """Names of files and folders, not their places on this machine."""
     if isinstance(value, PurePath) or (isinstance(value, str) and "/" in value):
         return PurePath(value).name
-    return list(value) if isinstance(value, tuple) else value
+    return sorted(value) if isinstance(value, tuple) else value  # their order decides nothing

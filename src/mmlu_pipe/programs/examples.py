@@ -59,7 +59,10 @@ class ExampleSet:
 
 
 def _question(line: JsonObject) -> str:
+    """What tells a question from others: the number 1 and the text " 1 " read the same in a prompt."""
     asked = {name: line[name] for name in ("question", "choices") if name in line}
+    for name, value in asked.items():
+        asked[name] = [str(each).strip() for each in value] if isinstance(value, list) else str(value).strip()
     return json.dumps(asked or line, sort_keys=True)
 
 

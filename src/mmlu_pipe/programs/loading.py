@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,9 @@ def locate_program(name_or_path: str) -> Path:
         ProgramError: there is neither.
     """
     path = Path(name_or_path)
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name that no file can have
+        if path.is_file():
+            return path
     bundled = bundled_program(name_or_path)
     if bundled is None:
         names = ", ".join(bundled_programs())
@@ -121,6 +122,8 @@ def load_program(path: Path, options: Mapping[str, object] | None = None, exampl
     shown = ExampleSet(examples) if needs is not None and examples is not None else None
     check = getattr(module, CHECK, None)
     if check is not None:
+        if inspect.iscoroutinefunction(check):
+            raise ProgramError(f"{path}: {CHECK} is async; make it a plain function", path=path)
         _refuse_another_signature(check, ({}, ()) if shown else ({},), found, path)
     return Program(
         path,
@@ -135,6 +138,9 @@ def _needs_examples(function: Callable[..., Any], path: Path) -> bool | None:
     """Whether a program must be handed examples; None where it takes none."""
     try:
         signature = inspect.signature(function)
+        keyword = signature.parameters.get(_EXAMPLES)
+        if keyword is not None and keyword.kind is inspect.Parameter.KEYWORD_ONLY:
+            raise TypeError(f"{_EXAMPLES} must be its third argument, not a keyword-only one")
         positional = [each for each in signature.parameters.values() if each.kind in _POSITIONAL]
         third = positional[2] if len(positional) > 2 else None
         needs = third is not None and third.default is inspect.Parameter.empty

@@ -19,7 +19,7 @@ _TYPES: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a finite number",
-    str: "a text",
+    str: "a text that UTF-8 can write",
 }
 _TRUTH = {"true": True, "false": False}
 
@@ -89,6 +89,8 @@ def _typed(name: str, value: object, wanted: type, program: str) -> Option:
             value = _TRUTH[value.strip().lower()] if wanted is bool else wanted(value)
         if wanted is float and type(value) is int:
             value = float(value)
+        if isinstance(value, str):
+            value.encode()  # half a surrogate pair can be neither sent nor written down
         if type(value) is wanted and not (isinstance(value, float) and not math.isfinite(value)):
             return value  # type: ignore[return-value]  # it is of one of the four types
     except (ValueError, KeyError, OverflowError):

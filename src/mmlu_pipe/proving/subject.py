@@ -99,7 +99,7 @@ def prepare(config: RunConfig, folder: Path) -> Subject:
     _refuse_the_impossible(config)
     dataset = locate(config.dataset, config.data_dir).absolute()
     program = locate_program(config.guidance_program).absolute()
-    shown = config.examples or default_examples(config.dataset)
+    shown = default_examples(config.dataset) if config.examples is None else config.examples
     examples = None if shown is None else locate(shown, config.data_dir).absolute()
     recorded = config.cassette or bundled_cassette(config.dataset, program.stem)
     if not recorded.is_dir() or not any(recorded.glob("*.yaml")):

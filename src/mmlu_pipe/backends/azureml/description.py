@@ -87,7 +87,10 @@ def _with_values(command: str, node: JsonObject) -> str:
 
 def _documents(planned: Submission) -> dict[str, str]:
     """File name → YAML of everything that is sent."""
-    documents = {f"{asset.kind}-{asset.name}.yml": asset.document for asset in planned.assets}
+    documents: dict[str, JsonObject] = {}
+    for asset in planned.assets:
+        name = f"{asset.kind}-{asset.name}"
+        documents[f"{name}-{asset.version}.yml" if f"{name}.yml" in documents else f"{name}.yml"] = asset.document
     return {
         name: yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=100)
         for name, document in (documents | {"job.yml": planned.job}).items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def submission(pipeline: Pipeline, config: RunConfig, computes: Computes, job_na
                 reference = _registered_dataset(value, config.data_dir)
                 if reference is None:
                     made = data_asset(value, version, prefix="" if port.name.endswith("_dataset") else f"{port.name}_")
+                    _refuse_one_version_of_two(made, value, files)
                     assets.append(made)
                     files[value] = BoundFile(value, made.sha256, made.reference)
                 else:
@@ -70,6 +71,16 @@ def submission(pipeline: Pipeline, config: RunConfig, computes: Computes, job_na
     own = tuple(dict.fromkeys(name for name in (computes.aoai, computes.general) if name != SERVERLESS))
     outputs = {name: str(output["path"]) for name, output in job["outputs"].items()}
     return Submission(job_name, pipeline.name, tuple(assets), tuple(uses), own, job, outputs, tuple(files.values()))
+
+
+def _refuse_one_version_of_two(made: Asset, path: Path, files: Mapping[Path, BoundFile]) -> None:
+    for other, file in files.items():
+        if file.reference == made.reference and file.sha256 != made.sha256:
+            raise ConfigError(
+                f"{other} and {path} have one name, and versions of the second would make them one asset; rename one "
+                "of them, or leave out --version-scheme",
+                key="version_scheme",
+            )
 
 
 def _components(
