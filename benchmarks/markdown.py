@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmlu_pipe.records import Interval
+
 END = "<!-- end of what was measured -->"
 
 
@@ -18,6 +20,16 @@ def put(path: Path, begin: str, found: str) -> None:
     if not mark or not end:
         raise SystemExit(f"{path} has no place for what was measured: a mark is missing")
     path.write_text(f"{before}{begin}\n{found}\n{END}{after}", encoding="utf-8", newline="\n")
+
+
+def accuracy(value: float, ci95: Interval) -> str:
+    """In percent, with its interval."""
+    return f"{value:.1%} ({100 * ci95.low:.1f} to {100 * ci95.high:.1f})"
+
+
+def difference(delta: float, ci95: Interval) -> str:
+    """In points, with its interval."""
+    return f"{100 * delta:+.1f} ({100 * ci95.low:+.1f} to {100 * ci95.high:+.1f})"
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:

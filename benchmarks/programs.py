@@ -13,10 +13,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.markdown import put, table
+from benchmarks.markdown import accuracy, difference, put, table
 from mmlu_pipe import Comparison, compare, sweep
 from mmlu_pipe.grid import CellResult
-from mmlu_pipe.records import Interval
 from mmlu_pipe.runfolder import RunFolder
 
 BEGIN = "<!-- measured; written by: python -m benchmarks programs --write=docs/programs.md -->"
@@ -80,12 +79,12 @@ def _rows(cells: Sequence[CellResult], beside_first: Sequence[Comparison]) -> li
         assert score is not None
         assert score.ci95 is not None
         assert score.accuracy is not None
-        row: tuple[object, ...] = (f"`{cell.options['guidance_program']}`", _percent(score.accuracy, score.ci95))
+        row: tuple[object, ...] = (f"`{cell.options['guidance_program']}`", accuracy(score.accuracy, score.ci95))
         if beside is None:
             row += ("",) * 5
         else:
             row += (
-                f"{100 * beside.delta:+.1f} ({100 * beside.ci95.low:+.1f} to {100 * beside.ci95.high:+.1f})",
+                difference(beside.delta, beside.ci95),
                 beside.cells.only_a,
                 beside.cells.only_b,
                 f"{beside.p_value:.2g}",
@@ -94,10 +93,6 @@ def _rows(cells: Sequence[CellResult], beside_first: Sequence[Comparison]) -> li
         tokens = (f"{cell.tokens[kind] / score.count:,.0f}" for kind in ("prompt_tokens", "completion_tokens"))
         rows.append((*row, score.failed, f"{cell.calls / score.count:.3g}", *tokens))
     return rows
-
-
-def _percent(accuracy: float, ci95: Interval) -> str:
-    return f"{accuracy:.1%} ({100 * ci95.low:.1f} to {100 * ci95.high:.1f})"
 
 
 def _asked(folder: Path) -> str:

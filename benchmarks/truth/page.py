@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from benchmarks.markdown import table
+from benchmarks.markdown import accuracy, difference, table
 from benchmarks.truth.figures import (
     OPENING_AND_TIE,
     TIE,
@@ -22,7 +22,6 @@ from benchmarks.truth.figures import (
     why_inspect,
 )
 from benchmarks.truth.reading import Findings, menu
-from mmlu_pipe.records import Interval
 
 BEGIN = "<!-- measured; written by: python -m benchmarks truth --write=docs/truth.md -->"
 NAMES = {
@@ -100,7 +99,7 @@ def _alone(series: Mapping[str, Choices]) -> str:
             (
                 NAMES[name],
                 each.lines,
-                f"{each.right / each.lines:.1%} ({_interval(each.accuracy)})",
+                accuracy(each.right / each.lines, each.accuracy),
                 f"{each.off_menu} ({each.off_menu / each.lines:.1%})",
                 each.without,
                 outside,
@@ -120,7 +119,7 @@ def _beside(pairs: Mapping[str, Pair], first: str = "guidance") -> str:
                 f"{pair.agree} of {pair.cells.n} ({pair.agree / pair.cells.n:.1%})",
                 pair.cells.only_a,
                 pair.cells.only_b,
-                f"{100 * pair.cells.delta:+.1f} ({100 * pair.ci95.low:+.1f} to {100 * pair.ci95.high:+.1f})",
+                difference(pair.cells.delta, pair.ci95),
                 f"{pair.p_value:.2g}",
             )
             for name, pair in pairs.items()
@@ -193,7 +192,3 @@ def _shifts(shifts: Mapping[str, Shift]) -> str:
 
 def _told(choices: Choices) -> dict[int, tuple[float, ...]]:
     return {line: each.options for line, each in choices.items() if each.options and sum(each.options)}
-
-
-def _interval(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"

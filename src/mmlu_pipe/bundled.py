@@ -10,7 +10,7 @@ __all__ = [
     "bundled_program",
     "bundled_programs",
     "bundled_requirements",
-    "default_examples",
+    "examples_for",
 ]
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -22,9 +22,9 @@ SAMPLE_DATASETS = {
 """Datasets that can be named without a file: the scored split, and the few-shot one."""
 
 
-def default_examples(dataset: str) -> str | None:
-    """The dataset whose lines are examples for another, where none is named."""
-    return "sample_dev" if dataset == "sample" else None
+def examples_for(dataset: str, named: str | None) -> str | None:
+    """The dataset whose lines are examples for another: the named one, or else that of the sample."""
+    return "sample_dev" if named is None and dataset == "sample" else named
 
 
 def _root() -> Path:

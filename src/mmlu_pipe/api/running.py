@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlu_pipe.bundled import bundled_cassette, bundled_program, default_examples
+from mmlu_pipe.bundled import bundled_cassette, bundled_program, examples_for
 from mmlu_pipe.config import RunConfig, load_endpoint
 from mmlu_pipe.errors import BackendNotInstalled, ConfigError, SubmissionBlocked
 from mmlu_pipe.hashing import sha256_file
@@ -179,10 +179,8 @@ def plan_of(config: RunConfig, *, check_workspace: bool = False, prices: PathLik
         chosen = len(parse_line_numbers(config.lines)) if config.lines else config.limit
         lines = min(ready.lines, chosen or ready.lines)
         forecast = estimate(cassette=ready.cassette, lines=lines, rpm=config.rpm, tpm=config.tpm, prices=prices)
-        if note := verification_note(ready.cassette):
-            description = replace(description, notes=[*description.notes, note])
-        if note := _recorded_otherwise(ready.cassette, ready.program):
-            description = replace(description, notes=[*description.notes, note])
+        notes = (verification_note(ready.cassette), _recorded_otherwise(ready.cassette, ready.program))
+        description = replace(description, notes=[*description.notes, *filter(None, notes)])
     return Plan(config.backend, ready.pipeline.name, ready.lines, description, forecast, tuple(ready.objections))
 
 
@@ -266,7 +264,7 @@ def prepare(config: RunConfig, *, offline: bool = False, ask_service: bool = Fal
     endpoint, cassette = _answers(config, path, backend)
     dataset = backend.locate(config, ask_service=not offline)
     facts = check_dataset(dataset, correct_key=config.correct_key)
-    name = default_examples(config.dataset) if config.examples is None else config.examples
+    name = examples_for(config.dataset, config.examples)
     examples = None if name is None else backend.locate(replace(config, dataset=name), ask_service=not offline)
     program = load_program(path, parse_options(config.program_option), examples)
     if program.examples is not None:

@@ -195,12 +195,14 @@ def _objections(
     if record is None:
         return [f"{cassette}: holds no verification of this program and dataset"]
     names = {"dataset": dataset.name, "program": program.name, "recordings": cassette.name}
-    names["examples"] = "of the verification are not those of the run, which" if examples is None else examples.name
+    names |= {} if examples is None else {"examples": examples.name}
     found = [
         f"the {what} {name} changed since the verification of {record.get('verified_at')}"
         for what, name in names.items()
-        if record["hashes"].get(what) != current.get(what)
+        if record["hashes"].get(what) != current[what]
     ]
+    if examples is None and "examples" in record["hashes"]:
+        found.append("the examples of the verification are not those of the run, which has none")
     found += [
         f"verified with {name} {record['versions'].get(name)}, but {version} would run"
         for name, version in pinned_versions().items()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmlu_pipe.bundled import default_examples
+from mmlu_pipe.bundled import examples_for
 from mmlu_pipe.config import RunConfig, load_endpoint
 from mmlu_pipe.errors import ConfigError, RecordingError
 from mmlu_pipe.gate.choose import DEFAULT_GATE_LINES, GateLine, choose_lines, line_list, parse_gate_lines
@@ -102,8 +102,8 @@ def verify(
     target = None if other_config is None else normalise(load_endpoint(Path(other_config)))
     path = locate(str(dataset), Path(data_dir))
     facts = check_dataset(path, correct_key=correct_key)
-    shown = default_examples(str(dataset)) if examples is None else examples
-    examples_path = None if shown is None else locate(str(shown), Path(data_dir))
+    shown = examples_for(asked.dataset, asked.examples)
+    examples_path = None if shown is None else locate(shown, Path(data_dir))
     program = load_program(locate_program(str(guidance_program)), parse_options(program_option), examples_path)
     if program.examples is not None:
         check_dataset(program.examples, correct_key=correct_key)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mmlu_pipe.bundled import bundled_cassette, default_examples
+from mmlu_pipe.bundled import bundled_cassette, examples_for
 from mmlu_pipe.config import CLOUD_OPTIONS, Computes, RunConfig, load_computes, load_endpoint
 from mmlu_pipe.errors import ConfigError, RecordingError
 from mmlu_pipe.records import Endpoint
@@ -99,7 +99,7 @@ def prepare(config: RunConfig, folder: Path) -> Subject:
     _refuse_the_impossible(config)
     dataset = locate(config.dataset, config.data_dir).absolute()
     program = locate_program(config.guidance_program).absolute()
-    shown = default_examples(config.dataset) if config.examples is None else config.examples
+    shown = examples_for(config.dataset, config.examples)
     examples = None if shown is None else locate(shown, config.data_dir).absolute()
     recorded = config.cassette or bundled_cassette(config.dataset, program.stem)
     if not recorded.is_dir() or not any(recorded.glob("*.yaml")):
